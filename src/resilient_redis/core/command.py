@@ -1,0 +1,78 @@
+"""What one send puts on the wire: a command, or several that travel together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+
+class Kind(Enum):
+    """What a command means for the contract; each kind has one answer while Redis is away."""
+
+    READ = "read"  # answered neutrally
+    TAKE = "take"  # takes something out; answered neutrally (it finds nothing)
+    PUBLISH = "publish"  # answered neutrally (0 receivers)
+    WRITE = "write"  # unconditional: queued
+    COUNTER = "counter"  # refused by default; a rule may queue it
+    REFUSED = "refused"  # cannot be promised
+
+
+class Wire(Enum):
+    """The shape of a reply, spelled per protocol by `wire`."""
+
+    OK = "OK"
+    INT = "int"  # the number stands in `Shape.number`
+    NIL = "nil"  # null bulk string
+    NIL_ARRAY = "nil array"
+    EMPTY_STRING = "empty string"
+    EMPTY_ARRAY = "empty array"
+    EMPTY_MAP = "empty map"
+    EMPTY_SET = "empty set"
+    NONE_STATUS = "none"  # TYPE of a missing key: the status "none"
+    NILS = "nils"  # an array of `Shape.number` nulls
+    INTS = "ints"  # an array of `len` equal integers: `Shape.numbers`
+    SCAN = "scan"  # cursor 0 and an empty array
+    SCAN_MAP = "scan map"  # as SCAN; kept apart for commands whose RESP3 form differs
+
+
+class RelativeTTL(NamedTuple):
+    """How a command's relative expiry becomes an absolute one, so that it counts from the call.
+
+    The command is rewritten to `head + (deadline in unix ms,) + tail`;
+    `milliseconds` is the time to live that the caller gave.
+    """
+
+    milliseconds: int
+    head: tuple[bytes, ...]
+    tail: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """All that the guard needs to know of one command with these arguments.
+
+    For READ, TAKE and PUBLISH `reply` is the neutral answer; for WRITE and COUNTER it is what
+    goes through redis-py's own response callback, and `receipt` says whether the caller is then
+    given a `Queued` receipt in its place.
+    """
+
+    name: str  # upper case, subcommand included: "SET", "XGROUP CREATE"
+    kind: Kind
+    reply: Wire = Wire.NIL
+    number: int = 0
+    numbers: tuple[int, ...] = ()
+    receipt: bool = False
+    keys: tuple[bytes, ...] = ()
+    safe_twice: bool = False  # sending it again, even after what followed it, changes nothing
+    grows: bool = False  # the server denies it when out of memory (flag denyoom)
+    blocking: bool = False  # may wait at the server by design
+    ttl: RelativeTTL | None = None
+    reason: str = ""  # why a REFUSED command is refused, in words for the caller
+
+
+class Command(NamedTuple):
+    """One command, every argument encoded as it goes on the wire."""
+
+    args: tuple[bytes, ...]
+    shape: Shape
