@@ -31,9 +31,13 @@ class Wire(Enum):
     EMPTY_SET = "empty set"
     NONE_STATUS = "none"  # TYPE of a missing key: the status "none"
     NILS = "nils"  # an array of `Shape.number` nulls
-    INTS = "ints"  # an array of `len` equal integers: `Shape.numbers`
+    NIL_ARRAYS = "nil arrays"  # an array of `Shape.number` null arrays (GEOPOS)
+    INTS = "ints"  # an array of integers: `Shape.numbers`
     SCAN = "scan"  # cursor 0 and an empty array
-    SCAN_MAP = "scan map"  # as SCAN; kept apart for commands whose RESP3 form differs
+    LCS_MATCHES = "lcs matches"  # LCS IDX: a map with no matches and length 0
+    ZERO_STRING = "zero string"  # the bulk string "0": INCRBYFLOAT
+    SCORE = "score"  # score 0: a bulk string in RESP2, a double in RESP3
+    STREAM_ID = "stream id"  # the bulk string "0-0", in place of the id that XADD makes
 
 
 class RelativeTTL(NamedTuple):
@@ -64,9 +68,10 @@ class Shape:
     numbers: tuple[int, ...] = ()
     receipt: bool = False
     keys: tuple[bytes, ...] = ()
-    safe_twice: bool = False  # sending it again, even after what followed it, changes nothing
+    safe_twice: bool = False  # sent again, and then again what followed it: the same final state
     grows: bool = False  # the server denies it when out of memory (flag denyoom)
     blocking: bool = False  # may wait at the server by design
+    block_ms: int = 0  # how long a blocking READ or TAKE asks to wait; 0 is for ever
     ttl: RelativeTTL | None = None
     reason: str = ""  # why a REFUSED command is refused, in words for the caller
 

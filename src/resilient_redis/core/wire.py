@@ -26,7 +26,10 @@ _RESP2 = {
     Wire.EMPTY_SET: b"*0\r\n",
     Wire.NONE_STATUS: b"+none\r\n",
     Wire.SCAN: b"*2\r\n$1\r\n0\r\n*0\r\n",
-    Wire.SCAN_MAP: b"*2\r\n$1\r\n0\r\n*0\r\n",
+    Wire.LCS_MATCHES: b"*4\r\n$7\r\nmatches\r\n*0\r\n$3\r\nlen\r\n:0\r\n",
+    Wire.ZERO_STRING: b"$1\r\n0\r\n",
+    Wire.SCORE: b"$1\r\n0\r\n",
+    Wire.STREAM_ID: b"$3\r\n0-0\r\n",
 }
 _RESP3 = {
     **_RESP2,
@@ -34,6 +37,8 @@ _RESP3 = {
     Wire.NIL_ARRAY: b"_\r\n",
     Wire.EMPTY_MAP: b"%0\r\n",
     Wire.EMPTY_SET: b"~0\r\n",
+    Wire.LCS_MATCHES: b"%2\r\n$7\r\nmatches\r\n*0\r\n$3\r\nlen\r\n:0\r\n",
+    Wire.SCORE: b",0\r\n",
 }
 
 
@@ -44,6 +49,8 @@ def reply_bytes(shape: Shape, protocol: int) -> bytes:
         return b":%d\r\n" % shape.number
     if shape.reply is Wire.NILS:
         return b"*%d\r\n" % shape.number + table[Wire.NIL] * shape.number
+    if shape.reply is Wire.NIL_ARRAYS:
+        return b"*%d\r\n" % shape.number + table[Wire.NIL_ARRAY] * shape.number
     if shape.reply is Wire.INTS:
         return b"*%d\r\n" % len(shape.numbers) + b"".join(b":%d\r\n" % n for n in shape.numbers)
     return table[shape.reply]

@@ -1,0 +1,54 @@
+# `make demo` and `make test` need nothing but Python 3.10 or newer and make: they build .venv.
+
+MIN_PYTHON := 3, 10
+# The first of these that is new enough; `make PYTHON=/path/to/python` takes another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10 python; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < ($(MIN_PYTHON)))' >/dev/null 2>&1 \
+	&& { command -v "$$p"; break; }; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help demo test check lint format types cost clean
+
+help:
+	@echo 'make demo    an outage of a real server, live, with a verdict (ARGS="--plain" etc. go to it)'
+	@echo 'make test    the tests (ARGS="-k name" etc. go to pytest)'
+	@echo 'make check   what CI runs: lint, types, all tests with the healthy-cost gate'
+	@echo 'make cost    only the healthy-cost gate; UPDATE=1 stores the new figure'
+	@echo 'make lint, make types, make format, make clean'
+
+$(STAMP): pyproject.toml
+	@test -n '$(PYTHON)' || { echo 'Python 3.10 or newer is needed: make PYTHON=/path/to/python' >&2; exit 1; }
+	test -x $(BIN)/python || '$(PYTHON)' -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/resilient-redis rehearse $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -m 'not cost' $(ARGS)
+
+# One run of pytest holds the import rules (tests/test_house.py), the tests and the cost gate.
+check: lint types
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+cost: $(STAMP)
+	UPDATE_COST='$(UPDATE)' $(BIN)/python -m pytest -s -m cost tests/cost $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

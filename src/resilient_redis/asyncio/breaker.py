@@ -1,0 +1,271 @@
+"""`RedisCircuitBreaker` for asyncio: what waits, what is timed, and what runs in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from tenacity.wait import wait_base
+
+from ..base import BreakerBase, logger
+from ..core.breaker import Cause, State, Transition
+from ..journal import Journal
+from ..receipt import Queued
+from ..seam.failures import is_alive
+from .link import Link, Template
+from .recovery import recover
+
+if TYPE_CHECKING:
+    from .connection import GuardedConnection
+
+
+class AsyncQueued(Queued):
+    """A receipt whose reply can be awaited."""
+
+    __slots__ = ()
+
+    async def outcome(self, timeout: float | None = None) -> Any:
+        """Waits for the replay and returns the raw reply.
+
+        `timeout` in seconds, None for as long as it takes. Raises `asyncio.TimeoutError`, or the
+        error that set the write aside.
+        """
+        if not self.settled:
+            settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.on_settled(lambda: settled.done() or settled.set_result(None))
+            await asyncio.wait_for(settled, timeout)
+        return self.result()
+
+
+class RedisCircuitBreaker(BreakerBase):
+    """A circuit breaker for one Redis endpoint and one user, shared by all its connections.
+
+    `failure_threshold` (default 5): consecutive failed sockets that open it, at least 1.
+    `recovery_timeout` (10.0 s): the longest wait between two probes while open; the first comes
+    after about 50 ms, and the wait doubles. `journal` (a new `MemoryJournal()`): where
+    acknowledged writes wait. `deadline` (1.0 s): how long a caller waits at most for a server that
+    does not answer. `probe_timeout` (1.0 s): how long a probe may take. `drain_wait` (1.0 s): how
+    long a command waits at most for the replay before it is answered as while open. `batch_size`
+    (1,000): entries in one EXEC of the replay, 1 to 1,000. `name` ("redis") stands in events and
+    logs. `watermark_prefix` ("resilient-redis:"): how the keys begin that a replay sets for its
+    duration. `recovery_wait`: a tenacity wait strategy in place of the doubling one.
+
+    No I/O happens at construction. It serves one event loop at a time.
+    """
+
+    def __init__(
+        self,
+        *,
+        failure_threshold: int = 5,
+        recovery_timeout: float = 10.0,
+        journal: Journal | None = None,
+        deadline: float = 1.0,
+        probe_timeout: float = 1.0,
+        drain_wait: float = 1.0,
+        batch_size: int = 1000,
+        name: str | None = None,
+        watermark_prefix: str = "resilient-redis:",
+        recovery_wait: wait_base | None = None,
+    ) -> None:
+        super().__init__(
+            failure_threshold=failure_threshold,
+            recovery_timeout=recovery_timeout,
+            journal=journal,
+            deadline=deadline,
+            probe_timeout=probe_timeout,
+            drain_wait=drain_wait,
+            batch_size=batch_size,
+            name=name,
+            watermark_prefix=watermark_prefix,
+            recovery_wait=recovery_wait,
+        )
+        self.connections: weakref.WeakSet[GuardedConnection] = weakref.WeakSet()
+        self.timer: asyncio.TimerHandle | None = None
+        self.template: Template | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._recovery: asyncio.Task[None] | None = None
+        self._hang_check: asyncio.Task[None] | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._closed = False
+
+    # -- one event loop at a time -------------------------------------------------------
+
+    def adopt(self) -> asyncio.AbstractEventLoop:
+        """Moves to the running loop: no timer, task or future outlives its loop."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            self._loop = loop
+            self.timer = self._recovery = self._hang_check = None
+            self._waiting = set()
+            self.connections = weakref.WeakSet()
+        return loop
+
+    def start_recovery(self) -> None:
+        """Recovery runs while there is something to recover, and only then."""
+        if not self.busy or self._closed:
+            return
+        try:
+            loop = self.adopt()
+        except RuntimeError:
+            return  # no loop runs: the next command on one starts it
+        if self._recovery is None or self._recovery.done():
+            self._recovery = loop.create_task(recover(self), name=f"{self.name}-recovery")
+
+    def _state_changed(self, move: Transition) -> None:
+        if move.new is State.OPEN and move.old is State.CLOSED:
+            for connection in list(self.connections):
+                connection.outage()
+        self.wake()
+        self.start_recovery()
+
+    def late_connections(self) -> list[GuardedConnection]:
+        """Those of before the last outage that still wait for a reply."""
+        return [c for c in list(self.connections) if c.late]
+
+    # -- waiting ------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something changed: whoever waits looks again."""
+        waiting, self._waiting = self._waiting, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
+
+    def open_gate(self) -> None:
+        super().open_gate()
+        self.wake()
+
+    def hold(self, code: str | None) -> None:
+        super().hold(code)
+        self.wake()
+        self.start_recovery()
+
+    async def pause(self, seconds: float) -> bool:
+        """Sleeps, or until something changes. True if something did."""
+        if seconds <= 0:
+            return False
+        future: asyncio.Future[None] = self.adopt().create_future()
+        self._waiting.add(future)
+        try:
+            await asyncio.wait({future}, timeout=seconds)
+        finally:
+            self._waiting.discard(future)
+        return future.done()
+
+    async def wait_drained(self, seconds: float) -> None:
+        """Until the gate is open, the breaker is not closed, or the time is over."""
+        until = self.clock() + seconds
+        while self.closed and not self.gate_open and self._held is None:
+            left = until - self.clock()
+            if left <= 0:
+                return
+            await self.pause(left)
+
+    async def wait_settled(self, receipts: Iterable[Queued], seconds: float) -> None:
+        """Until all `receipts` are settled, the breaker is not closed, or the time is over."""
+        until = self.clock() + seconds
+        for receipt in receipts:
+            while not receipt.settled and self.closed and self._held is None:
+                left = until - self.clock()
+                if left <= 0:
+                    return
+                receipt.on_settled(self.wake)
+                await self.pause(left)
+
+    def _make_receipt(self, seq: int, command: str) -> AsyncQueued:
+        return AsyncQueued(seq, command)
+
+    # -- hang detection -----------------------------------------------------------------
+
+    def arm(self) -> None:
+        """Starts the one timer; it runs only while commands are in flight."""
+        loop = self.adopt()
+        self.timer = loop.call_later(self.deadline / 2, self._tick)
+
+    def _tick(self) -> None:
+        """A command unanswered for half a deadline starts one PING on a second connection."""
+        self.timer = None
+        if not self.closed:
+            return
+        now = self.clock()
+        waits = [since for c in list(self.connections) if (since := c.waiting_since()) is not None]
+        if not waits:
+            return
+        oldest = min(waits)
+        due = oldest + self.deadline / 2 - now
+        if due <= 0:
+            self.check_hang(oldest)
+            due = self.deadline / 2
+        assert self._loop is not None
+        self.timer = self._loop.call_later(due, self._tick)
+
+    def check_hang(self, since: float) -> None:
+        """Asks on a second connection whether the server still answers; one question at a time."""
+        if not self.closed or (self._hang_check is not None and not self._hang_check.done()):
+            return
+        left = max(since + self.deadline - self.clock(), self.deadline / 4)
+        self._hang_check = self.adopt().create_task(
+            self._ask(min(left, self.deadline)), name=f"{self.name}-hang-check"
+        )
+
+    async def _ask(self, seconds: float) -> None:
+        asked, era = self.clock(), self.era
+        assert self.template is not None
+        try:
+            (await Link.probe(self.template, self.clock, seconds)).abort()
+        except Exception as error:  # noqa: BLE001 - classified below, and nobody awaits this task
+            if not is_alive(error):
+                if self.era == era:
+                    self.trip(Cause.HANG, type(error).__name__)
+                return
+        for connection in list(self.connections):
+            connection.cleared(asked)
+
+    # -- the end ------------------------------------------------------------------------
+
+    async def flush_re_sync_queue(self) -> int:
+        """Waits for the replay of what is queued now, up to `drain_wait`; returns how many
+        entries were applied meanwhile.
+        """
+        before = self.replay.applied_count
+        self.start_recovery()
+        await self.wait_drained(self.drain_wait)
+        return self.replay.applied_count - before
+
+    async def aclose(self, drain_timeout: float = 0.0) -> int:
+        """Stops recovery. Waits up to `drain_timeout` seconds for the journal to empty first.
+
+        Returns how many acknowledged writes are left unapplied; if any, their number is logged at
+        ERROR.
+        """
+        until = self.clock() + drain_timeout
+        while self.busy and (left := until - self.clock()) > 0:
+            self.start_recovery()
+            await self.pause(left)
+        self._closed = True
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        for task in (self._recovery, self._hang_check):
+            if task is not None and not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        if self.pending:
+            logger.error("%s: closed with %d acknowledged writes unapplied", self.name, self.pending)
+        return self.pending
+
+
+#: Where no breaker is given: one per endpoint and user, kept while a connection uses it.
+_shared: weakref.WeakValueDictionary[tuple[Any, ...], RedisCircuitBreaker] = (
+    weakref.WeakValueDictionary()
+)
+
+
+def shared_breaker(endpoint: tuple[Any, ...]) -> RedisCircuitBreaker:
+    """The breaker of `endpoint` that all connections share which were given none."""
+    breaker = _shared.get(endpoint)
+    if breaker is None:
+        breaker = _shared[endpoint] = RedisCircuitBreaker(name=str(endpoint[0]))
+    return breaker

@@ -1,0 +1,78 @@
+"""What a new connection asks before it carries a command: who it is, and what it may do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from redis.exceptions import RedisError, ResponseError
+
+from ..core.exchange import Dialogue, Exchange, Replies, ReplyError
+from ..core.fence import fence, identity_of
+from ..core.rights import try_rights
+from ..core.wire import pack
+from ..events import FenceDenied
+from ..seam.failures import as_reply_error
+
+if TYPE_CHECKING:
+    from .connection import GuardedConnection
+
+T = TypeVar("T")
+
+CLIENT_INFO = Exchange(pack((b"CLIENT", b"INFO")), 1)
+
+
+async def introduce(connection: GuardedConnection) -> None:
+    """After redis-py's own handshake, in the same task.
+
+    CLIENT INFO tells how the server knows this connection: the fence needs its address as the
+    server sees it, which behind a proxy is not ours.
+    """
+    breaker = connection.breaker
+    (info,) = await _exchange(connection, CLIENT_INFO)
+    known = isinstance(info, (str, bytes))
+    connection.identity = identity_of(info, breaker.clock()) if known else None
+    try:
+        if breaker.has_suspects:
+            await _fence(connection)
+        if not breaker.rights_known:
+            breaker.learn_rights(*await _drive(connection, try_rights(breaker.watermark)))
+    except ReplyError as error:
+        # Not an answer that we can work with; as redis-py's own class it is judged like any other.
+        raise connection.parse_error(error.message) from None
+
+
+async def _fence(connection: GuardedConnection) -> None:
+    """An unanswered write of a dead connection may not land after what this one sends."""
+    breaker = connection.breaker
+    suspects = breaker.take_suspects()
+    try:
+        allowed = await _drive(connection, fence(suspects, breaker.clock()))
+    except (RedisError, OSError, ReplyError):
+        for identity in suspects:
+            breaker.suspect(identity)
+        raise
+    if not allowed:
+        breaker.fence_denied = True
+        breaker.emit(FenceDenied(breaker.name, breaker.clock(), len(suspects)))
+
+
+async def _drive(connection: GuardedConnection, dialogue: Dialogue[T]) -> T:
+    try:
+        ask = next(dialogue)
+        while True:
+            ask = dialogue.send(await _exchange(connection, ask))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+async def _exchange(connection: GuardedConnection, ask: Exchange) -> Replies:
+    """Through redis-py's own send and read: this is still its handshake."""
+    await connection.send_packed_command(ask.send, check_health=False)
+    replies: Replies = []
+    for _ in range(ask.receive):
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:
+            replies.append(as_reply_error(error))
+    return replies

@@ -1,0 +1,147 @@
+"""Recovery: probe, fence, replay. One task, alive only while there is something to recover."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+
+from ..base import logger
+from ..core.breaker import Cause
+from ..core.exchange import ReplyError
+from ..core.fence import fence
+from ..core.replay import Unavailable
+from ..events import FenceDenied, ProbeFailed, ReplayFinished, ReplayStarted
+from ..seam.failures import OUTAGE
+from .link import Link
+
+if TYPE_CHECKING:
+    from .breaker import RedisCircuitBreaker
+
+# How long an unanswered write that is not safe to send twice is still waited for before it is cut
+# off: its server has just answered a PING, so the reply is a matter of milliseconds.
+LAST_WAIT = 0.1
+# Where CLIENT KILL is forbidden: what a live server had already read is done by then.
+GRACE = 0.1
+
+# What a link raises when the server is away or answers nonsense.
+FAILURES = (*OUTAGE, RedisError, Unavailable, ReplyError)
+
+
+async def recover(breaker: RedisCircuitBreaker) -> None:
+    """Runs until the breaker is closed and its gate open."""
+    link: Link | None = None
+    try:
+        while breaker.busy:
+            if link is None or not breaker.closed:
+                link = await _reconnect(breaker, link)
+                if link is None:
+                    continue
+            if await _drain(breaker, link):
+                continue
+            link.abort()
+            link = None
+    except Exception:
+        # A bug of ours: without this the task would die unseen, and the breaker stay open.
+        logger.exception("%s: recovery failed and starts again", breaker.name)
+        asyncio.get_running_loop().call_later(breaker.recovery_timeout, breaker.start_recovery)
+    finally:
+        if link is not None:
+            link.abort()
+
+
+async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | None:
+    """A connection to a server that answers; closes the breaker if it was open."""
+    if old is not None:
+        old.abort()
+    if not breaker.closed or old is not None:
+        # A forced-open breaker has no permit to give; it sleeps until it is reset.
+        await asyncio.sleep(breaker.next_wait())
+    if breaker.closed:
+        link = await _open(breaker)
+        if link is None and breaker.closed:
+            breaker.trip(Cause.REPLAY_FAILED, "no connection")
+        return link
+    taken = breaker.take_permit()
+    if taken is None:
+        return None
+    answered = False
+    try:
+        link = await _open(breaker)
+        answered = link is not None
+    finally:
+        # Also when cancelled: a permit that is not given back would block every later probe.
+        breaker.give_back(taken, answered)
+    return link
+
+
+async def _open(breaker: RedisCircuitBreaker) -> Link | None:
+    if breaker.template is None:
+        await asyncio.sleep(breaker.next_wait())
+        return None
+    breaker.counters["probes"] += 1
+    try:
+        return await Link.probe(breaker.template, breaker.clock, breaker.probe_timeout)
+    except FAILURES as error:
+        breaker.note_error(error)
+        breaker.emit(ProbeFailed(breaker.name, breaker.clock(), type(error).__name__))
+        return None
+
+
+async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
+    """Fence and replay on `link`. True while the link is good."""
+    started = breaker.clock()
+    applied, letters = breaker.replay.applied_count, breaker.counters["dead_lettered"]
+    try:
+        await _fence(breaker, link)
+        if breaker.pending:
+            breaker.emit(ReplayStarted(breaker.name, started, breaker.pending))
+        held = await link.drive(breaker.replay.run())
+    except FAILURES as error:
+        breaker.suspect(link.identity)
+        if breaker.closed:
+            breaker.trip(Cause.REPLAY_FAILED, type(error).__name__)
+        return False
+    if not breaker.closed:
+        breaker.suspect(link.identity)
+        return False
+    if held is not None:
+        breaker.hold(held)
+        await asyncio.sleep(breaker.next_wait())
+        return True
+    breaker.open_gate()
+    applied = breaker.replay.applied_count - applied
+    if applied or breaker.counters["dead_lettered"] > letters:
+        now = breaker.clock()
+        dead = breaker.counters["dead_lettered"] - letters
+        breaker.emit(ReplayFinished(breaker.name, now, applied, dead, now - started))
+    try:
+        await link.drive(breaker.replay.cleanup())
+    except FAILURES as error:
+        # The watermark stays until the next drain deletes it; it stands for nothing by then.
+        logger.debug("%s: the watermark was not deleted: %r", breaker.name, error)
+        return False
+    return True
+
+
+async def _fence(breaker: RedisCircuitBreaker, link: Link) -> None:
+    """No write that was sent before the outage may land after this."""
+    until = breaker.clock() + LAST_WAIT
+    while (late := breaker.late_connections()) and breaker.clock() < until:
+        await asyncio.sleep(0.005)
+    for connection in late:
+        connection.cut()
+    suspects = breaker.take_suspects()
+    if not suspects:
+        return
+    try:
+        allowed = await link.drive(fence(suspects, breaker.clock()))
+    except FAILURES:
+        for identity in suspects:
+            breaker.suspect(identity)
+        raise
+    if not allowed:
+        breaker.fence_denied = True
+        breaker.emit(FenceDenied(breaker.name, breaker.clock(), len(suspects)))
+        await asyncio.sleep(GRACE)

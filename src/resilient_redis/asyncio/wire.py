@@ -1,0 +1,317 @@
+"""The socket side of a guarded connection: opening, closing, cutting off, putting on the wire.
+
+It knows at each moment what was sent and which replies are awaited; what that means is decided in
+`connection.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ConnectionError, TimeoutError
+
+from ..core.command import Command
+from ..core.fence import Identity
+from ..core.guard import Sent, may_be_cut, writes
+from ..seam.failures import OUTAGE, is_outage
+from ..seam.packed import Call, Packed, commands_of
+from ..seam.sockets import abort, unsent
+from .breaker import RedisCircuitBreaker, shared_breaker
+from .handshake import introduce
+from .link import Template
+from .retry import GuardedRetry
+
+# From here on what follows is tied to this very connection, until one of those below.
+BINDS = frozenset({"WATCH", b"WATCH"})
+FREES = frozenset({"EXEC", "DISCARD", "UNWATCH", "RESET", b"EXEC", b"DISCARD", b"UNWATCH"})
+# Their replies are pushes, and come when they like: not awaited one by one.
+PUBSUB = frozenset(
+    prefix + name for name in ("SUBSCRIBE", "UNSUBSCRIBE") for prefix in ("", "P", "S")
+)
+SESSION = BINDS | FREES | PUBSUB
+
+
+class GuardedSocket(AbstractConnection):
+    """What `GuardedConnection` is built on."""
+
+    bound_breaker: ClassVar[RedisCircuitBreaker | None] = None
+
+    def __init__(self, *, breaker: RedisCircuitBreaker | None = None, **kwargs: Any) -> None:
+        if breaker is not None and not isinstance(breaker, RedisCircuitBreaker):
+            raise TypeError(
+                "breaker must be a resilient_redis.asyncio.RedisCircuitBreaker, not "
+                f"{type(breaker).__name__}; it cannot be given in a URL"
+            )
+        endpoint = endpoint_of(kwargs)
+        self.breaker = breaker or self.bound_breaker or shared_breaker(endpoint)
+        self.breaker.bind(endpoint)
+        self.identity: Identity | None = None
+        self._sent: Sequence[Call] | None = None  # on the wire, replies awaited
+        self._next = 0  # how many of those have come
+        self._replies: list[Any] = []  # those of a pipeline that have come
+        self._sent_at = self._cleared_at = 0.0
+        self._era = self._outage = 0
+        self._reused = False  # a reply has come on this socket
+        self._tied = False  # under WATCH
+        self._loss: Sent | None = None  # what is known of the calls on a socket that was closed
+        self._handshake: asyncio.Task[Any] | None = None  # its traffic passes the guard by
+        self._opening: asyncio.Task[None] | None = None
+        super().__init__(**kwargs)
+        if self.breaker.template is None:
+            self.breaker.template = Template(_stock(type(self)), kwargs, self.breaker.probe_timeout)
+
+    @property
+    def retry(self) -> GuardedRetry:
+        """redis-py's retry, which never repeats what the guard has decided."""
+        return self._retry
+
+    @retry.setter
+    def retry(self, inner: Any) -> None:
+        self._retry = GuardedRetry(inner, self)
+
+    # -- opening and closing --------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """For the pool, before the command is known: silent where Redis is away."""
+        if self._handshake is not None or self._usable():
+            return
+        if self._writer is not None:
+            await self.disconnect(nowait=True)
+        self._forget()
+        self._tied = False
+        if self.breaker.closed:
+            await self._open(self.breaker.deadline)
+
+    def _usable(self) -> bool:
+        """Connected since the last outage, and nothing on it that belongs to somebody else."""
+        return (
+            self._writer is not None
+            and self._sent is None
+            and self._outage == self.breaker.outages
+            and not self._reader.at_eof()
+            and not self._writer.transport.is_closing()
+        )
+
+    async def _open(self, seconds: float) -> bool:
+        """Connects within `seconds`. False where Redis is away; what is no outage is raised."""
+        breaker = self.breaker
+        loop = breaker.adopt()
+        era, self._outage = breaker.era, breaker.outages
+        self._sent_at = self._cleared_at = breaker.clock()
+        task = self._opening = self._handshake = loop.create_task(self._connect_and_introduce())
+        breaker.connections.add(self)
+        if breaker.timer is None:
+            breaker.arm()
+        try:
+            await asyncio.wait({task}, timeout=max(seconds, 0.001))
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+            self._opening = self._handshake = None
+        error: BaseException | None = TimeoutError("Timeout connecting to server")
+        if not task.cancelled():
+            error = task.exception()
+        self._reused, self._tied, self._loss = False, False, None
+        if error is None:
+            return True
+        await self.disconnect(nowait=True)
+        if not is_outage(error):
+            raise error
+        breaker.failure(era, error)
+        return False
+
+    async def _connect_and_introduce(self) -> None:
+        # retry_socket_connect: no retry of redis-py inside ours (110 connects for one command).
+        await super().connect_check_health(check_health=False, retry_socket_connect=False)
+        await introduce(self)
+
+    def parse_error(self, message: str) -> Exception:
+        """The error reply as redis-py's own exception."""
+        error: Exception = self._parser.parse_error(message)
+        return error
+
+    async def can_read(self) -> bool:
+        """False where not connected: what is to be done is decided with the command."""
+        return self._writer is not None and await super().can_read()
+
+    async def can_read_destructive(self) -> bool:
+        """`can_read` of redis-py before version 8."""
+        return self._writer is not None and await super().can_read_destructive()
+
+    async def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
+        self._retire()
+        await super().disconnect(*args, **kwargs)
+
+    def _retire(self) -> None:
+        self.breaker.connections.discard(self)
+        if self._writer is None or self._sent is None or self._loss is not None:
+            return
+        alone = len(self._sent) == 1
+        self._loss = Sent.NO if alone and unsent(self._writer) else Sent.MAYBE
+        if self._loss is Sent.MAYBE and writes(self._rest()):
+            self.breaker.suspect(self.identity)
+        abort(self._writer)
+
+    def _rest(self) -> list[Command]:
+        calls = self._sent[self._next :] if self._sent is not None else ()
+        return commands_of(calls, self.encoder)
+
+    def _forget(self) -> None:
+        """Nothing is awaited any more."""
+        self._sent = self._loss = None
+        self._next = 0
+        self._replies = []
+
+    # -- what the breaker asks of a connection --------------------------------------------
+
+    def waiting_since(self) -> float | None:
+        """Since when a reply, or the connect, is waited for; None where nothing is, or a command
+        that blocks by design.
+        """
+        if self._opening is None:
+            if self._sent is None:
+                return None
+            if any(command.shape.blocking for command in self._rest()):
+                return None
+        return max(self._sent_at, self._cleared_at)
+
+    def cleared(self, at: float) -> None:
+        """The server answered a PING at `at`: what waits is slow, not lost."""
+        self._cleared_at = at
+
+    @property
+    def late(self) -> bool:
+        """Sent before the last outage, and still without its reply."""
+        return self._sent is not None and self._outage != self.breaker.outages
+
+    def outage(self) -> None:
+        """The breaker opens. What is safe to send twice need not wait any longer."""
+        if self._opening is not None:
+            self._opening.cancel()
+        elif self._sent is not None and may_be_cut(self._rest()):
+            self._retire()
+
+    def cut(self) -> None:
+        """The fence is about to be put up: no more waiting."""
+        self._retire()
+
+    # -- on the wire ----------------------------------------------------------------------
+
+    def _in_handshake(self) -> bool:
+        return self._handshake is not None and self._handshake is asyncio.current_task()
+
+    def pack_commands(self, commands: Iterable[Iterable[Any]]) -> Packed:
+        """As in redis-py; the result still knows its commands."""
+        calls = [tuple(call) for call in commands]
+        return Packed(super().pack_commands(calls), calls)
+
+    def _tie(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            if call[0] in BINDS:
+                self._tied = True
+            elif call[0] in FREES:
+                self._tied = False
+
+    def _track(self, calls: Sequence[Call]) -> None:
+        breaker = self.breaker
+        self._sent, self._next, self._loss = calls, 0, None
+        self._era = breaker.era
+        self._sent_at = breaker.clock()
+        if self._replies:
+            self._replies = []
+        if breaker.timer is None:
+            breaker.arm()
+
+    async def _write(self, chunks: Sequence[bytes]) -> None:
+        """redis-py's write without a task per send (`wait_for`: 32 % of a GET's instructions).
+
+        Waiting is needed only where the transport has asked its writers to pause.
+        """
+        writer = self._writer
+        if len(chunks) == 1:
+            writer.write(chunks[0])
+        else:
+            writer.writelines(chunks)
+        transport = writer.transport
+        if transport.is_closing():
+            # The kernel took nothing of it: a send that fails hands over no byte.
+            self._loss = Sent.NO
+            return
+        if transport.get_write_buffer_size() <= transport.get_write_buffer_limits()[1]:
+            return
+        try:
+            await asyncio.wait_for(writer.drain(), self.socket_timeout)
+        except OUTAGE as error:
+            # `read_response` finds the socket closed and decides.
+            self.breaker.note_error(error)
+            await self.disconnect(nowait=True)
+        except BaseException:
+            await self.disconnect(nowait=True)
+            self._forget()
+            raise
+
+    async def _attempt(self, calls: Sequence[Call], check_health: bool, seconds: float) -> bool:
+        """Puts `calls` on the wire. False where that failed and nothing of them was sent."""
+        breaker = self.breaker
+        before = (breaker.era, breaker.gate_open)
+        if not self._usable():
+            if self._tied and calls[0][0] not in BINDS:
+                # A new connection has no WATCH. redis-py makes a WatchError of this.
+                self._tied = False
+                raise ConnectionError("the connection was lost under WATCH")
+            if self._writer is not None:
+                await self.disconnect(nowait=True)
+            if not await self._open(seconds):
+                return False
+        if check_health and self._check_is_due() and not await self._healthy():
+            return False
+        if (breaker.era, breaker.gate_open) != before:
+            return False  # it has tripped, or the journal has filled, while we connected
+        self._tie(calls)
+        self._track(calls)
+        packed = super().pack_commands(calls) if len(calls) > 1 else self.pack_command(*calls[0])
+        await self._write(packed)
+        return True
+
+    def _check_is_due(self) -> bool:
+        """Whether redis-py would check the connection's health before the next command."""
+        if not self.health_check_interval:
+            return False
+        return asyncio.get_running_loop().time() > self.next_health_check
+
+    async def _healthy(self) -> bool:
+        """redis-py's health check, whose PING passes the guard by."""
+        era = self.breaker.era
+        self._handshake = asyncio.current_task()
+        try:
+            await super().check_health()
+        except OUTAGE as error:
+            if not is_outage(error):
+                raise
+            self.breaker.failure(era, error)
+            return False
+        finally:
+            self._handshake = None
+        return True
+
+
+def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """What one breaker stands for: where, and as whom."""
+    user = kwargs.get("username")
+    if kwargs.get("path"):
+        return (str(kwargs["path"]), user)
+    return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
+
+
+def _stock(guarded: type[AbstractConnection]) -> type[AbstractConnection]:
+    """redis-py's own class underneath."""
+    return next(
+        base
+        for base in guarded.__mro__
+        if issubclass(base, AbstractConnection) and not issubclass(base, GuardedSocket)
+    )

@@ -1,0 +1,424 @@
+"""What both flavours of `RedisCircuitBreaker` share: everything but waiting and I/O.
+
+The shell serialises: on asyncio the event loop, in sync code a lock. Nothing here blocks, and no
+observer is called while a decision is half made.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+import weakref
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from tenacity import RetryCallState, wait_exponential, wait_random
+from tenacity.wait import wait_base
+
+from .core.breaker import Breaker, Cause, Permit, State, Transition
+from .core.command import Command
+from .core.entry import Entry
+from .core.exchange import ReplyError
+from .core.fence import Identity
+from .core.guard import Answer, AwaitDrain, Decision, Refuse, View, decide
+from .core.replay import Replay
+from .core.rights import Mode
+from .errors import JournalFull
+from .events import (
+    EntryDeadLettered,
+    Event,
+    Observer,
+    RightsMissing,
+    ServerLostData,
+    StateChanged,
+    WritesHeld,
+)
+from .journal import Journal, MemoryJournal
+from .journal.base import NoRoom
+from .receipt import Queued
+
+logger = logging.getLogger("resilient_redis")
+
+MAX_DEAD_LETTERS = 1000
+# Connections that died with an unanswered write; the fence looks at these. 10,000 of them are
+# 1 MB, and more than any pool.
+MAX_SUSPECTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A queued write that was not applied, and why: "error", "age", "watermark" or "rights".
+
+    `payload` is the command as RESP bytes, `at` the monotonic time of the call; `error` is the
+    server's message where there is one.
+    """
+
+    seq: int
+    command: str
+    reason: str
+    error: str | None
+    at: float
+    payload: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The breaker at one moment. Times in seconds; no keys, no values, no secrets."""
+
+    state: str
+    era: int
+    failures: int
+    retry_after: float | None
+    draining: bool
+    writes_held: str | None
+    pending: int
+    pending_bytes: int
+    oldest_age: float | None
+    dead_letters: int
+    last_error: str | None
+    replay_mode: str
+    fence_denied: bool
+    counters: Mapping[str, int]
+
+
+class BreakerBase:
+    """See `resilient_redis.asyncio.RedisCircuitBreaker`."""
+
+    def __init__(
+        self,
+        *,
+        failure_threshold: int,
+        recovery_timeout: float,
+        journal: Journal | None,
+        deadline: float,
+        probe_timeout: float,
+        drain_wait: float,
+        batch_size: int,
+        name: str | None,
+        watermark_prefix: str,
+        recovery_wait: wait_base | None,
+    ) -> None:
+        for option, seconds in (
+            ("recovery_timeout", recovery_timeout),
+            ("deadline", deadline),
+            ("probe_timeout", probe_timeout),
+        ):
+            if seconds <= 0:
+                raise ValueError(f"{option} must be above 0 seconds, not {seconds}")
+        if drain_wait < 0:
+            raise ValueError(f"drain_wait must be at least 0 seconds, not {drain_wait}")
+        if not 1 <= batch_size <= 1000:
+            raise ValueError(f"batch_size must be 1 to 1000, not {batch_size}")
+        self.deadline = deadline
+        self.probe_timeout = probe_timeout
+        self.drain_wait = drain_wait
+        self.recovery_timeout = recovery_timeout
+        self.clock = time.monotonic
+        self.name = name or "redis"
+        self._core = Breaker(failure_threshold)
+        self._journal: Journal = journal if journal is not None else MemoryJournal()
+        self._dead_letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD_LETTERS)
+        self._observers: list[Observer] = []
+        self._receipts: weakref.WeakValueDictionary[int, Queued] = weakref.WeakValueDictionary()
+        self._suspects: deque[Identity] = deque(maxlen=MAX_SUSPECTS)
+        self._held: str | None = None
+        self._last_error: str | None = None
+        self._retry_at: float | None = None
+        self._attempt = 0
+        # wait_exponential starts at 50 ms and doubles; the jitter keeps fleets apart.
+        self._wait = recovery_wait or (
+            wait_exponential(multiplier=0.05, max=recovery_timeout) + wait_random(0, 0.025)
+        )
+        self._endpoint: tuple[Any, ...] | None = None
+        self.counters: Counter[str] = Counter()
+        self.rights_known = False
+        self.fence_denied = False
+        self.replay = Replay(
+            self._journal,
+            self,
+            watermark=f"{watermark_prefix}{uuid.uuid4().hex}".encode(),
+            new_session=lambda: uuid.uuid4().hex.encode(),
+            clock=lambda: self.clock(),
+            batch_size=batch_size,
+        )
+        self.watermark = f"{watermark_prefix}rights:{uuid.uuid4().hex}".encode()
+        self.outages = 0  # how often it has opened; a socket older than the last is not used
+        self.gate_open = True
+        # The one attribute of the healthy path: closed, nothing queued, writes not held.
+        self.live = True
+        # A failure was counted and not yet taken back by a success.
+        self.suspicious = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.state} pending={self.pending}>"
+
+    def __copy__(self) -> BreakerBase:
+        return self
+
+    def __deepcopy__(self, _: Any) -> BreakerBase:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a RedisCircuitBreaker cannot be pickled: it belongs to its process")
+
+    # -- what a user reads --------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """ "CLOSED", "OPEN" or "HALF-OPEN"."""
+        return self._core.state.value
+
+    @property
+    def failures(self) -> int:
+        """Consecutive failures."""
+        return self._core.failures
+
+    @property
+    def pending(self) -> int:
+        """Writes in the journal."""
+        return len(self._journal)
+
+    @property
+    def dead_letters(self) -> tuple[DeadLetter, ...]:
+        """The last 1,000 queued writes that were set aside."""
+        return tuple(self._dead_letters)
+
+    def snapshot(self) -> Snapshot:
+        """The breaker now, frozen."""
+        now = self.clock()
+        oldest = self._journal.oldest
+        away = self._core.state is not State.CLOSED
+        return Snapshot(
+            state=self.state,
+            era=self._core.era,
+            failures=self._core.failures,
+            retry_after=self.retry_after() if away else None,
+            draining=not away and not self.gate_open and self._held is None,
+            writes_held=self._held,
+            pending=len(self._journal),
+            pending_bytes=self._journal.size,
+            oldest_age=None if oldest is None else oldest.age(now),
+            dead_letters=len(self._dead_letters),
+            last_error=self._last_error,
+            replay_mode=self.replay.mode.value,
+            fence_denied=self.fence_denied,
+            counters=MappingProxyType(dict(self.counters)),
+        )
+
+    def retry_after(self) -> float | None:
+        """Seconds until the next look at the server, where one is planned."""
+        if self._retry_at is None:
+            return None
+        return max(0.0, self._retry_at - self.clock())
+
+    def add_observer(self, observer: Observer) -> None:
+        """Calls `observer` with each event. One that raises is logged once and detached."""
+        self._observers.append(observer)
+
+    def emit(self, event: Event) -> None:
+        for observer in list(self._observers):
+            try:
+                observer(event)
+            except Exception:  # noqa: BLE001 - a user's callback may raise anything
+                logger.exception("%s: an observer raised and is detached", self.name)
+                self._observers.remove(observer)
+
+    # -- for the shells: the state ------------------------------------------------------
+
+    @property
+    def era(self) -> int:
+        return self._core.era
+
+    @property
+    def closed(self) -> bool:
+        return self._core.state is State.CLOSED
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is something to recover from."""
+        return not (self.closed and self.gate_open)
+
+    def refresh(self) -> None:
+        self.live = self.closed and self.gate_open
+        self.suspicious = self.closed and self._core.failures > 0
+
+    def failure(self, era: int, error: BaseException) -> None:
+        """A socket of `era` failed. May open the breaker."""
+        self._last_error = type(error).__name__
+        self._moved(self._core.failure(era))
+
+    def success(self, era: int) -> None:
+        """A reply came to a command of `era`."""
+        self._core.success(era)
+        self.refresh()
+
+    def note_error(self, error: BaseException) -> None:
+        self._last_error = type(error).__name__
+
+    def take_permit(self) -> Permit | None:
+        """The right to probe, if it is to be had; it lapses after twice `probe_timeout`."""
+        taken = self._core.take_permit(self.clock(), 2 * self.probe_timeout)
+        if taken is None:
+            return None
+        permit, move = taken
+        self._moved(move)
+        return permit
+
+    def give_back(self, permit: Permit, succeeded: bool) -> None:
+        self._moved(self._core.give_back(permit, succeeded))
+
+    def trip(self, cause: Cause, error: str) -> None:
+        """Open at once."""
+        self._last_error = error
+        self._moved(self._core.trip(cause))
+
+    def force_open(self) -> None:
+        """Opens, and stays open until `reset`: a drill, or maintenance."""
+        self._moved(self._core.force_open())
+
+    def reset(self) -> None:
+        """Closes without a probe; what is queued is replayed."""
+        self._moved(self._core.reset())
+
+    def _moved(self, move: Transition | None) -> None:
+        if move is None:
+            self.refresh()
+            return
+        if move.new is State.OPEN and move.old is State.CLOSED:
+            self.outages += 1
+            self.counters["trips"] += 1
+            self.gate_open = False
+            self._held = None
+            self._attempt = 0
+        self.refresh()
+        changed = (move.old.value, move.new.value, move.era, move.cause.value)
+        self.emit(StateChanged(self.name, self.clock(), *changed))
+        self._state_changed(move)
+
+    def _state_changed(self, move: Transition) -> None:
+        """For the shell: wake who waits, start what recovers."""
+
+    def next_wait(self) -> float:
+        """Seconds until the next probe; the wait grows until the breaker closes."""
+        self._attempt += 1
+        call = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]  # a wait strategy reads attempt_number only
+        call.attempt_number = self._attempt
+        wait = min(float(self._wait(call)), self.recovery_timeout)
+        self._retry_at = self.clock() + wait
+        return wait
+
+    def hold(self, code: str | None) -> None:
+        """The server takes no writes (`code`), or takes them again (None)."""
+        news = code is not None and code != self._held
+        self._held = code
+        if code is not None:
+            self.gate_open = False
+        self.refresh()
+        if news and code is not None:
+            self.emit(WritesHeld(self.name, self.clock(), code))
+
+    def open_gate(self) -> None:
+        """The journal is empty: commands go straight to the server again."""
+        self._held = None
+        self._attempt = 0
+        self._retry_at = None
+        self.gate_open = True
+        self.refresh()
+
+    def learn_rights(self, mode: Mode, missing: tuple[str, ...]) -> None:
+        """What the ACL allows; known from the first healthy connection on."""
+        self.rights_known = True
+        self.replay.mode = mode
+        if missing:
+            self.emit(RightsMissing(self.name, self.clock(), missing))
+
+    def suspect(self, identity: Identity | None) -> None:
+        """A connection ended with an unanswered write on it."""
+        if identity is not None:
+            self._suspects.append(identity)
+
+    def take_suspects(self) -> list[Identity]:
+        suspects = list(self._suspects)
+        self._suspects.clear()
+        return suspects
+
+    @property
+    def has_suspects(self) -> bool:
+        return bool(self._suspects)
+
+    def bind(self, endpoint: tuple[Any, ...]) -> None:
+        """One breaker is one endpoint and one user; another is an error."""
+        if self._endpoint is None:
+            self._endpoint = endpoint
+        elif self._endpoint != endpoint:
+            raise ValueError(
+                f"this breaker guards {self._endpoint[0]}, not {endpoint[0]}: "
+                "one breaker is one endpoint and one user"
+            )
+
+    # -- for the shells: decisions and the journal --------------------------------------
+
+    def decide(self, batch: Sequence[Command], waited: bool) -> Decision:
+        view = View(
+            state=self._core.state,
+            draining=not self.gate_open,
+            held=self._held,
+            waited=waited,
+            once=self.replay.mode is not Mode.BARE,
+        )
+        decision = decide(batch, view)
+        if isinstance(decision, Refuse):
+            self.counters["refused"] += 1
+        return decision
+
+    def queue(self, commands: list[Command], db: int, at: float) -> int:
+        """Journals `commands`, all or none. Returns the first sequence number.
+
+        Raises `JournalFull`.
+        """
+        try:
+            first = self._journal.append(commands, at, db)
+        except NoRoom:
+            self.counters["refused"] += 1
+            name = commands[0].shape.name
+            raise JournalFull(name, "the journal is full", self.retry_after()) from None
+        self.counters["queued"] += len(commands)
+        return first
+
+    def receipt(self, seq: int, command: str) -> Queued:
+        """The receipt of entry `seq`, told when the entry is settled for as long as it is held."""
+        receipt = self._make_receipt(seq, command)
+        self._receipts[seq] = receipt
+        return receipt
+
+    def _make_receipt(self, seq: int, command: str) -> Queued:
+        return Queued(seq, command)
+
+    # -- Listener of the replay ---------------------------------------------------------
+
+    def applied(self, entry: Entry, reply: Any) -> None:
+        self.counters["replayed"] += 1
+        receipt = self._receipts.pop(entry.seq, None)
+        if receipt is not None:
+            receipt.settle(True, reply)
+
+    def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
+        self.counters["dead_lettered"] += 1
+        message = None if error is None else error.message
+        self._dead_letters.append(
+            DeadLetter(entry.seq, entry.name, reason, message, entry.at, entry.payload)
+        )
+        receipt = self._receipts.pop(entry.seq, None)
+        if receipt is not None:
+            receipt.settle(False, error or ReplyError(f"SETASIDE {reason}"))
+        self.emit(EntryDeadLettered(self.name, self.clock(), entry.seq, entry.name, reason))
+
+    def lost_data(self, confirmed: int, found: int) -> None:
+        self.emit(ServerLostData(self.name, self.clock(), confirmed, found))
+
+
+__all__ = ["Answer", "AwaitDrain", "BreakerBase", "DeadLetter", "Refuse", "Snapshot"]

@@ -1,0 +1,1 @@
+"""The command line: `resilient-redis rehearse`, and the oracle that judges it."""

@@ -1,0 +1,199 @@
+"""What a row of the table is, and the words in which the other files write their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..command import Kind, Shape, Wire
+
+Args = Sequence[bytes]
+Keys = Callable[[Args], tuple[bytes, ...]]
+ByArgs = Callable[[Args, Shape], Shape]
+
+WRONG_NUMBER = "wrong number of arguments"
+
+
+class Refuse(Exception):
+    """Raised while arguments are read; its text becomes the reason of a REFUSED shape."""
+
+
+# ---- where the keys of a command stand. All work on slices, so that a short command has none.
+
+
+def no_keys(_: Args) -> tuple[bytes, ...]:
+    return ()
+
+
+def first(args: Args) -> tuple[bytes, ...]:
+    return tuple(args[1:2])
+
+
+def second(args: Args) -> tuple[bytes, ...]:
+    """The key of `OBJECT ENCODING key`: the subcommand is the first argument."""
+    return tuple(args[2:3])
+
+
+def first_two(args: Args) -> tuple[bytes, ...]:
+    return tuple(args[1:3])
+
+
+def every(args: Args) -> tuple[bytes, ...]:
+    return tuple(args[1:])
+
+
+def all_but_last(args: Args) -> tuple[bytes, ...]:
+    return tuple(args[1:-1])
+
+
+def from_second(args: Args) -> tuple[bytes, ...]:
+    """`BITOP operation destination source …`."""
+    return tuple(args[2:])
+
+
+def every_other(args: Args) -> tuple[bytes, ...]:
+    return tuple(args[1::2])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One command of the table; `Shape` explains the fields that have the same name there."""
+
+    name: str
+    arity: int  # as COMMAND gives it, name included: n is exactly n, -n is at least n
+    kind: Kind
+    reply: Wire = Wire.NIL
+    number: int = 0
+    receipt: bool = False
+    keys: Keys = first
+    safe_twice: bool = False
+    grows: bool = False
+    blocking: bool = False
+    by_args: ByArgs | None = None  # checks the arguments, and changes the shape if they say so
+    reason: str = ""
+
+    def shape(self, args: Args) -> Shape:
+        given = len(args)
+        if given != self.arity and (self.arity > 0 or given < -self.arity):
+            return self._refused(args, WRONG_NUMBER)
+        try:
+            shape = Shape(
+                self.name,
+                self.kind,
+                self.reply,
+                self.number,
+                (),
+                self.receipt,
+                self.keys(args),
+                self.safe_twice,
+                self.grows,
+                self.blocking,
+                0,
+                None,
+                self.reason,
+            )
+            return shape if self.by_args is None else self.by_args(args, shape)
+        except Refuse as why:
+            return self._refused(args, str(why))
+
+    def _refused(self, args: Args, reason: str) -> Shape:
+        try:
+            keys = self.keys(args)
+        except Refuse:
+            keys = ()
+        return Shape(
+            self.name,
+            Kind.REFUSED,
+            keys=keys,
+            # A variant of a write that is refused is one that depends on what is there.
+            safe_twice=self.kind is Kind.READ,
+            grows=self.grows,
+            blocking=self.blocking,
+            reason=reason,
+        )
+
+
+def read(
+    name: str,
+    arity: int,
+    reply: Wire,
+    number: int = 0,
+    *,
+    keys: Keys = first,
+    by_args: ByArgs | None = None,
+    grows: bool = False,
+) -> Row:
+    """Answered as by an empty Redis."""
+    return Row(name, arity, Kind.READ, reply, number, False, keys, True, grows, by_args=by_args)
+
+
+def take(
+    name: str,
+    arity: int,
+    reply: Wire,
+    *,
+    keys: Keys = first,
+    by_args: ByArgs | None = None,
+    blocking: bool = False,
+) -> Row:
+    """Takes something out: finds nothing."""
+    return Row(name, arity, Kind.TAKE, reply, keys=keys, by_args=by_args, blocking=blocking)
+
+
+def write(
+    name: str,
+    arity: int,
+    reply: Wire,
+    number: int = 0,
+    *,
+    receipt: bool = False,
+    keys: Keys = first,
+    safe_twice: bool = False,
+    grows: bool = False,
+    by_args: ByArgs | None = None,
+) -> Row:
+    """Queued."""
+    return Row(
+        name, arity, Kind.WRITE, reply, number, receipt, keys, safe_twice, grows, by_args=by_args
+    )
+
+
+def counter(name: str, arity: int, reply: Wire, *, by_args: ByArgs | None = None) -> Row:
+    """Refused unless a rule queues it. Every one of them may make the value grow."""
+    return Row(name, arity, Kind.COUNTER, reply, receipt=True, grows=True, by_args=by_args)
+
+
+def refuse(
+    reason: str,
+    names: str,
+    *,
+    keys: Keys = no_keys,
+    safe_twice: bool = False,
+    blocking: bool = False,
+) -> tuple[Row, ...]:
+    """Several commands, one line each in `names`, that are refused for the same reason."""
+    return tuple(
+        Row(
+            " ".join(name.split()),
+            -1,
+            Kind.REFUSED,
+            keys=keys,
+            safe_twice=safe_twice,
+            blocking=blocking,
+            reason=reason,
+        )
+        for name in names.replace("\n", ",").split(",")
+        if name.strip()
+    )
+
+
+# ---- what several rows do with their arguments
+
+
+def counted_from(start: int) -> ByArgs:
+    """`number` is how many arguments there are from `start` on."""
+
+    def by_args(args: Args, shape: Shape) -> Shape:
+        return replace(shape, number=len(args) - start)
+
+    return by_args

@@ -1,0 +1,102 @@
+"""A journal entry and the bytes that hold it.
+
+An entry is kept as the packed command itself, ready to be sent; only an expiry stays open until
+the drain, because it is computed from the server's clock then (`at_deadline`).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from .command import Command
+from .wire import pack
+
+# seq, monotonic time of the call, ms to live (-1: none), where the deadline goes, db, flags,
+# length of the name, length of the payload
+_HEADER = struct.Struct("<QdqIHBBI")
+_SAFE_TWICE, _GROWS = 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One acknowledged write.
+
+    `at` is the monotonic time of the caller's call, in seconds; `payload` the RESP bytes, with a
+    gap at `gap` where `ttl_ms` is not None.
+    """
+
+    seq: int
+    at: float
+    db: int
+    name: str
+    payload: bytes
+    ttl_ms: int | None
+    gap: int
+    safe_twice: bool
+    grows: bool
+
+    def age(self, now: float) -> float:
+        """Seconds since the call."""
+        return now - self.at
+
+    def at_deadline(self, now: float, server_ms: int) -> bytes:
+        """The bytes to send, the expiry counted from the call.
+
+        `now` is monotonic seconds and `server_ms` the server's unix clock at that moment. A
+        deadline that has passed is sent all the same: the old value must go
+        (https://redis.io/docs/latest/commands/set/ deletes the key then).
+        """
+        if self.ttl_ms is None:
+            return self.payload
+        deadline = b"%d" % (server_ms - int(self.age(now) * 1000) + self.ttl_ms)
+        bulk = b"$%d\r\n%b\r\n" % (len(deadline), deadline)
+        return self.payload[: self.gap] + bulk + self.payload[self.gap :]
+
+
+def pack_write(command: Command) -> tuple[bytes, int | None, int]:
+    """The payload of a write, its time to live in ms and the gap where the deadline goes."""
+    ttl = command.shape.ttl
+    if ttl is None:
+        return pack(command.args), None, 0
+    count = len(ttl.head) + 1 + len(ttl.tail)
+    head = b"*%d\r\n" % count + b"".join(b"$%d\r\n%b\r\n" % (len(a), a) for a in ttl.head)
+    tail = b"".join(b"$%d\r\n%b\r\n" % (len(a), a) for a in ttl.tail)
+    return head + tail, ttl.milliseconds, len(head)
+
+
+def entry_of(command: Command, seq: int, at: float, db: int) -> Entry:
+    """The entry that holds `command`, called at monotonic time `at` on database `db`."""
+    payload, ttl_ms, gap = pack_write(command)
+    shape = command.shape
+    return Entry(seq, at, db, shape.name, payload, ttl_ms, gap, shape.safe_twice, shape.grows)
+
+
+def encode(entry: Entry) -> bytes:
+    """The record of an entry: a header, the name and the payload."""
+    name = entry.name.encode()
+    flags = _SAFE_TWICE * entry.safe_twice + _GROWS * entry.grows
+    ttl = -1 if entry.ttl_ms is None else entry.ttl_ms
+    header = _HEADER.pack(
+        entry.seq, entry.at, ttl, entry.gap, entry.db, flags, len(name), len(entry.payload)
+    )
+    return header + name + entry.payload
+
+
+def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
+    """The entry at `offset`, and the offset behind it."""
+    seq, at, ttl, gap, db, flags, name_len, length = _HEADER.unpack_from(record, offset)
+    start = offset + _HEADER.size
+    body = start + name_len
+    end = body + length
+    return Entry(
+        seq,
+        at,
+        db,
+        record[start:body].decode(),
+        bytes(record[body:end]),
+        None if ttl < 0 else ttl,
+        gap,
+        bool(flags & _SAFE_TWICE),
+        bool(flags & _GROWS),
+    ), end

@@ -1,0 +1,172 @@
+"""The guard's decision for a batch, and what the loss of a batch means.
+
+The contract in one place: what is sent, what is answered, what is queued and what is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from .breaker import State
+from .command import Command, Kind
+
+AWAY = "Redis is away"
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What the decision depends on.
+
+    `draining`: the journal holds something, so nothing may pass it. `held`: the error code under
+    which the server takes no writes, if it does not. `waited`: this batch has already waited for
+    the drain as long as it may. `once`: the server grants what exactly-once replay needs.
+    """
+
+    state: State
+    draining: bool
+    held: str | None
+    waited: bool
+    once: bool
+
+
+class Step(Enum):
+    """What happens to one command of an answered batch."""
+
+    SEND = "send"
+    NEUTRAL = "neutral"
+    QUEUE = "queue"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Closed, nothing queued: to the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One step per command. With `wait`, a queued write first waits for its own reply."""
+
+    steps: tuple[Step, ...]
+    wait: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitDrain:
+    """Wait for the drain, then decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """An error now; nothing of the batch is queued. `command` is the one to blame.
+
+    With `oom` the error is the server's own out-of-memory error.
+    """
+
+    command: str
+    reason: str
+    oom: bool = False
+
+
+Decision = Send | Answer | AwaitDrain | Refuse
+
+
+def decide(batch: Sequence[Command], view: View) -> Decision:
+    """What to do with `batch` now."""
+    if view.state is not State.CLOSED:
+        return _while_away(batch, view)
+    if view.held is not None:
+        return _while_held(batch, view)
+    if not view.draining:
+        return Send()
+    if all(c.shape.kind is Kind.WRITE for c in batch) and _all_once(batch, view):
+        return Answer((Step.QUEUE,) * len(batch), wait=True)
+    return _while_away(batch, view) if view.waited else AwaitDrain()
+
+
+def _all_once(batch: Sequence[Command], view: View) -> bool:
+    return view.once or all(c.shape.safe_twice for c in batch)
+
+
+def _while_away(batch: Sequence[Command], view: View) -> Decision:
+    steps = []
+    for command in batch:
+        shape = command.shape
+        if shape.blocking:
+            return Refuse(shape.name, f"{AWAY} and a blocking command has nothing to wait for")
+        if shape.kind in (Kind.REFUSED, Kind.COUNTER):
+            return Refuse(shape.name, f"{AWAY} and {shape.reason or 'its answer decides'}")
+        if shape.kind is Kind.WRITE:
+            if not (view.once or shape.safe_twice):
+                return Refuse(shape.name, f"{AWAY} and the ACL does not allow exactly-once replay")
+            steps.append(Step.QUEUE)
+        else:
+            steps.append(Step.NEUTRAL)
+    return Answer(tuple(steps))
+
+
+def _while_held(batch: Sequence[Command], view: View) -> Decision:
+    """The server answers reads and takes no writes."""
+    steps = []
+    for command in batch:
+        shape = command.shape
+        if shape.kind in (Kind.READ, Kind.PUBLISH):
+            steps.append(Step.SEND)
+        elif shape.kind is Kind.TAKE:
+            steps.append(Step.NEUTRAL)
+        elif shape.kind is Kind.WRITE and (view.once or shape.safe_twice):
+            if view.held == "OOM" and shape.grows:
+                return Refuse(shape.name, "the server is out of memory", oom=True)
+            steps.append(Step.QUEUE)
+        elif shape.kind is Kind.REFUSED and shape.safe_twice:
+            steps.append(Step.SEND)  # PING, INFO …: nothing is written, the truth is wanted
+        else:
+            return Refuse(shape.name, f"the server takes no writes now ({view.held})")
+    return Answer(tuple(steps))
+
+
+class Sent(Enum):
+    """What is known of a batch whose reply did not come."""
+
+    NO = "not sent, or rejected by the server: it cannot have run"
+    MAYBE = "it may have run"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Handle what is left of the batch as if it had not been sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Tell the caller that nobody knows. `command` is one that is not safe to send twice."""
+
+    command: str
+
+
+def lost(rest: Sequence[Command], sent: Sent) -> Repeat | Unknown:
+    """What the loss of the replies to `rest` means."""
+    if sent is Sent.NO:
+        return Repeat()
+    for command in rest:
+        if not command.shape.safe_twice:
+            return Unknown(command.shape.name)
+    return Repeat()
+
+
+def may_be_cut(rest: Sequence[Command]) -> bool:
+    """Whether a batch in flight may be cut off and answered when the breaker opens.
+
+    What is not safe to send twice goes on waiting for its own reply.
+    """
+    return all(command.shape.safe_twice for command in rest)
+
+
+def writes(rest: Sequence[Command]) -> bool:
+    """Whether anything of `rest` could change data if it landed late."""
+    return any(
+        command.shape.kind is not Kind.READ
+        and not (command.shape.kind is Kind.REFUSED and command.shape.safe_twice)
+        for command in rest
+    )

@@ -1,0 +1,58 @@
+"""What the guard needs of a journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from ..core.command import Command
+from ..core.entry import Entry
+
+
+class NoRoom(Exception):
+    """A bound of the journal is reached; the journal is unchanged."""
+
+
+class Journal(Protocol):
+    """A bounded queue of acknowledged writes, first in, first out.
+
+    The contract:
+
+    - Sequence numbers start at 1, rise by 1 and are never used again.
+    - What `append` has returned stays until `confirm`; nothing else removes an entry.
+    - `append` of several is all or none.
+    - Nothing here blocks: no lock is waited for, no file is synced. Callers serialise.
+    """
+
+    max_age: float  #: seconds after which an entry is set aside instead of being applied
+
+    def append(self, commands: list[Command], at: float, db: int) -> int:
+        """Keeps `commands` in order; returns the sequence number of the first.
+
+        Raises `NoRoom` if they do not all fit.
+        """
+        ...
+
+    def durable(self, seq: int) -> bool:
+        """Whether entry `seq` has reached what this journal promises to survive."""
+        ...
+
+    def read(self, after: int) -> Iterator[Entry]:
+        """The entries with a sequence number above `after`, in order."""
+        ...
+
+    def confirm(self, seq: int) -> None:
+        """Entries up to and including `seq` are dealt with and may be forgotten."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        ...
+
+    @property
+    def oldest(self) -> Entry | None:
+        """The entry at the front."""
+        ...

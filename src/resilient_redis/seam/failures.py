@@ -1,0 +1,82 @@
+"""What an exception of redis-py says about the server.
+
+redis-py strips the error code from messages (`-OOM x` becomes `OutOfMemoryError("x")`), so known
+codes are told by class; NOREPLICAS and MISCONF have none and keep their code in the message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+
+from redis._parsers import BaseParser
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MasterDownError,
+    MaxConnectionsError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,
+)
+
+from ..core.exchange import ReplyError
+from ..errors import ResilienceError
+
+#: What may mean that Redis is away. Anything else passes as it is.
+OUTAGE = (ConnectionError, TimeoutError, OSError, asyncio.TimeoutError)
+#: Subclasses of ConnectionError that come from a healthy server, or never left this process.
+_NOT_OUTAGE = (AuthenticationError, AuthorizationError, MaxConnectionsError, ResilienceError)
+#: Error replies to a command that the server did not run and would run later.
+REJECTED = (BusyLoadingError, MasterDownError, ClusterDownError)
+# This process or machine is out of something: it says nothing about the server.
+_LOCAL = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EADDRNOTAVAIL})
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether `error` may mean that Redis is away."""
+    if isinstance(error, REJECTED):
+        return True
+    if not isinstance(error, OUTAGE) or isinstance(error, _NOT_OUTAGE):
+        return False
+    # redis-py wraps the OSError of a failed connect in its own ConnectionError.
+    for cause in (error, error.__cause__, error.__context__):
+        if isinstance(cause, OSError) and cause.errno in _LOCAL:
+            return False
+    return True
+
+
+def is_alive(error: BaseException) -> bool:
+    """Whether `error` shows a server that answers, though not with what was asked."""
+    if isinstance(error, (AuthenticationError, AuthorizationError)):
+        return True
+    if isinstance(error, ResponseError):
+        return not isinstance(error, REJECTED)
+    return "max number of clients reached" in str(error) or not is_outage(error)
+
+
+def holding_code(error: ResponseError) -> str | None:
+    """The code under which the server takes no writes now, if `error` is one of those."""
+    if isinstance(error, ReadOnlyError):
+        return "READONLY"
+    if isinstance(error, OutOfMemoryError):
+        return "OOM"
+    code = str(error).partition(" ")[0]
+    return code if code in ("NOREPLICAS", "MISCONF") else None
+
+
+def out_of_memory() -> OutOfMemoryError:
+    """The error that the server answers a growing write with, as redis-py raises it."""
+    return OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+
+
+def as_reply_error(error: ResponseError) -> ReplyError:
+    """The error reply as the server sent it: redis-py takes the known codes off the message."""
+    for code, found in BaseParser.EXCEPTION_CLASSES.items():
+        if found is type(error):
+            return ReplyError(f"{code} {error}")
+    return ReplyError(str(error))

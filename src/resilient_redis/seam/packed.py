@@ -1,0 +1,37 @@
+"""Commands on their way to the wire, which still know what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.catalog import shape_of
+from ..core.command import Command
+
+Call = tuple[Any, ...]
+
+
+class Packed(list[bytes]):
+    """The chunks that `pack_commands` returns, with the calls that they were made of.
+
+    redis-py hands `pack_commands()`'s output straight to `send_packed_command()`.
+    """
+
+    __slots__ = ("calls",)
+
+    def __init__(self, chunks: Sequence[bytes], calls: list[Call]) -> None:
+        super().__init__(chunks)
+        self.calls = calls
+
+
+def command_of(call: Call, encoder: Any) -> Command:
+    """The command as it goes on the wire; redis-py splits "CONFIG GET" at the blank."""
+    name = call[0]
+    if isinstance(name, str):
+        name = name.encode()
+    args = (*bytes(name).split(), *(bytes(encoder.encode(arg)) for arg in call[1:]))
+    return Command(args, shape_of(args))
+
+
+def commands_of(calls: Sequence[Call], encoder: Any) -> list[Command]:
+    return [command_of(call, encoder) for call in calls]

@@ -1,0 +1,1 @@
+"""Equipment: servers, faults, and what judges the result."""
