@@ -11,8 +11,7 @@ import time
 import uuid
 import weakref
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -24,7 +23,7 @@ from .core.command import Command
 from .core.entry import Entry
 from .core.exchange import ReplyError
 from .core.fence import Identity
-from .core.guard import Answer, AwaitDrain, Decision, Refuse, View, decide
+from .core.guard import Decision, Refuse, View, decide
 from .core.replay import Replay
 from .core.rights import Mode
 from .errors import JournalFull
@@ -40,6 +39,7 @@ from .events import (
 from .journal import Journal, MemoryJournal
 from .journal.base import NoRoom
 from .receipt import Queued
+from .snapshot import DeadLetter, Snapshot
 
 logger = logging.getLogger("resilient_redis")
 
@@ -47,42 +47,6 @@ MAX_DEAD_LETTERS = 1000
 # Connections that died with an unanswered write; the fence looks at these. 10,000 of them are
 # 1 MB, and more than any pool.
 MAX_SUSPECTS = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A queued write that was not applied, and why: "error", "age", "watermark" or "rights".
-
-    `payload` is the command as RESP bytes, `at` the monotonic time of the call; `error` is the
-    server's message where there is one.
-    """
-
-    seq: int
-    command: str
-    reason: str
-    error: str | None
-    at: float
-    payload: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """The breaker at one moment. Times in seconds; no keys, no values, no secrets."""
-
-    state: str
-    era: int
-    failures: int
-    retry_after: float | None
-    draining: bool
-    writes_held: str | None
-    pending: int
-    pending_bytes: int
-    oldest_age: float | None
-    dead_letters: int
-    last_error: str | None
-    replay_mode: str
-    fence_denied: bool
-    counters: Mapping[str, int]
 
 
 class BreakerBase:
@@ -140,18 +104,22 @@ class BreakerBase:
         self.replay = Replay(
             self._journal,
             self,
-            watermark=f"{watermark_prefix}{uuid.uuid4().hex}".encode(),
-            new_session=lambda: uuid.uuid4().hex.encode(),
-            clock=lambda: self.clock(),
+            watermark=watermark_prefix.encode() + _token(),
+            new_session=_token,
+            clock=self._now,
             batch_size=batch_size,
         )
-        self.watermark = f"{watermark_prefix}rights:{uuid.uuid4().hex}".encode()
+        self.rights_key = watermark_prefix.encode() + b"rights:" + _token()
         self.outages = 0  # how often it has opened; a socket older than the last is not used
         self.gate_open = True
         # The one attribute of the healthy path: closed, nothing queued, writes not held.
         self.live = True
         # A failure was counted and not yet taken back by a success.
         self.suspicious = False
+
+    def _now(self) -> float:
+        # Looked up at each call: a test or a simulation may put its own clock in place.
+        return self.clock()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.state} pending={self.pending}>"
@@ -223,7 +191,8 @@ class BreakerBase:
         for observer in list(self._observers):
             try:
                 observer(event)
-            except Exception:  # noqa: BLE001 - a user's callback may raise anything
+            except Exception:
+                # A user's callback may raise anything.
                 logger.exception("%s: an observer raised and is detached", self.name)
                 self._observers.remove(observer)
 
@@ -421,4 +390,6 @@ class BreakerBase:
         self.emit(ServerLostData(self.name, self.clock(), confirmed, found))
 
 
-__all__ = ["Answer", "AwaitDrain", "BreakerBase", "DeadLetter", "Refuse", "Snapshot"]
+def _token() -> bytes:
+    """Unlike any before, on any machine."""
+    return uuid.uuid4().hex.encode()

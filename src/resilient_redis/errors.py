@@ -62,7 +62,7 @@ class ReplyUnknown(ResilienceError, TypeError):
 
 
 class JournalCorrupt(ResilienceError):
-    """The journal's bytes do not read as what was written. `path` names the file, if there is one."""
+    """The journal's bytes do not read as what was written; `path` names the file, if any."""
 
     def __init__(self, message: str, path: str | None = None) -> None:
         super().__init__(message)

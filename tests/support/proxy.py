@@ -19,11 +19,16 @@ import contextlib
 import random
 import socket
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+from resilient_redis.cli.servers import free_port
 
 from .faults import (
     DOWN,
+    FIN,
     RST,
     UP,
     Cut,
@@ -32,12 +37,15 @@ from .faults import (
     Fault,
     Inject,
     Latency,
-    Match,
     Stall,
     Trickle,
 )
 
+if TYPE_CHECKING:
+    from .faults import Match
+
 EOF = b""
+F = TypeVar("F", bound=Fault)
 
 
 class Link:
@@ -51,7 +59,6 @@ class Link:
         self.forwarded = 0  # how much of it has been through the faults
         self.received = bytearray()  # everything that came from the server
         self.reset = {UP: False, DOWN: False}  # whether that side ended by RST
-        self.cut = False
 
     @property
     def open(self) -> bool:
@@ -66,7 +73,7 @@ class Link:
     def write(self, direction: str, data: bytes) -> None:
         """Pass bytes on; a side that is gone takes none."""
         writer = self.server if direction == UP else self.client
-        if writer is not None and not writer.is_closing():
+        if data and writer is not None and not writer.is_closing():
             writer.write(data)
 
     def close(self, how: str, direction: str | None = None) -> None:
@@ -75,7 +82,6 @@ class Link:
             _close(self.server, how)
         if direction in (None, DOWN):
             _close(self.client, how)
-        self.cut = self.cut or direction is None
 
 
 class ChaosProxy:
@@ -90,6 +96,7 @@ class ChaosProxy:
         self._silent = False
         self._listener: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._errors: list[BaseException] = []
 
     async def __aenter__(self) -> ChaosProxy:
         await self.accept()
@@ -119,6 +126,8 @@ class ChaosProxy:
                 if writer is not None:
                     with contextlib.suppress(OSError):  # that we cut it is no news
                         await writer.wait_closed()
+        if self._errors:
+            raise self._errors[0]
 
     # -- faults of the listener and of whole connections
 
@@ -133,7 +142,7 @@ class ChaosProxy:
         """Listen (again), on the same port."""
         if self._listener is None:
             self._listener = await asyncio.start_server(
-                self._accepted, "127.0.0.1", self.port, backlog=1024
+                self._accepted, "127.0.0.1", self.port or free_port(), backlog=1024
             )
             self.port = self._listener.sockets[0].getsockname()[1]
 
@@ -142,15 +151,16 @@ class ChaosProxy:
         self._silent = on
 
     def cut_all(self, how: str = RST, match: Match = None) -> int:
-        """Cut what is connected now, and say how many."""
-        chosen = [link for link in self.open_links() if Fault(match, proxy=self).matches_all(link)]
+        """Cut what is connected now (and has sent `match`), and say how many."""
+        fault = Fault(match)
+        chosen = [link for link in self.open_links() if fault.applies(link, UP, len(link.sent))]
         for link in chosen:
             link.close(how)
         return len(chosen)
 
     # -- faults of the traffic
 
-    def add(self, fault: Fault) -> Fault:
+    def add(self, fault: F) -> F:
         fault.begin(self)
         return fault
 
@@ -162,8 +172,7 @@ class ChaosProxy:
         self, seconds: float, jitter: float = 0.0, match: Match = None, direction: str | None = None
     ) -> Fault:
         """Each chunk comes later."""
-        delay: Callable[[], float] = lambda: seconds + random.random() * jitter  # noqa: E731
-        return self.add(Latency(match, direction, delay=delay))
+        return self.add(Latency(lambda: seconds + random.random() * jitter, match, direction))
 
     def drop_requests(self, match: Match = None, times: int | None = None) -> Fault:
         return self.add(Drop(match, UP, times))
@@ -173,7 +182,7 @@ class ChaosProxy:
 
     def cut_on_reply(self, match: Match = None, how: str = RST, times: int | None = 1) -> Fault:
         """The request is executed; the connection ends in place of the reply."""
-        return self.add(CutOnReply(match, DOWN, times, how=how))
+        return self.add(CutOnReply(how, match, times))
 
     def stall(self, match: Match = None, direction: str | None = UP) -> Fault:
         """Hold all bytes until `end()`, then deliver them, even if the client has gone."""
@@ -181,22 +190,18 @@ class ChaosProxy:
 
     def trickle(self, size: int = 1, pause: float = 0.0, match: Match = None) -> Fault:
         """Deliver `size` bytes at a time."""
-        return self.add(Trickle(match, None, size=size, pause=pause))
+        return self.add(Trickle(size, pause, match))
 
-    def cut_at(
-        self, k: int, match: Match = None, how: str = RST, times: int | None = 1
-    ) -> Cut:
+    def cut_at(self, k: int, match: Match = None, how: str = RST, times: int | None = 1) -> Fault:
         """Forward exactly `k` bytes, counted from the start of the matching bytes, then cut.
 
         Where `match` is a function or None they count from when the fault began.
         """
-        fault = Cut(match, UP, times, k=k, how=how)
-        fault.begin(self)
-        return fault
+        return self.add(Cut(k, how, match, times))
 
     def inject_error(self, error: str, match: Match = None, times: int | None = None) -> Fault:
         """Answer requests that contain `match` with an error; they do not reach the server."""
-        return self.add(Inject(match, UP, times, error=error))
+        return self.add(Inject(error, match, times))
 
     # -- what went through
 
@@ -205,13 +210,13 @@ class ChaosProxy:
 
     async def seen(self, pattern: bytes, timeout: float = 5.0) -> Link:
         """Wait until a client has sent `pattern`, and say which."""
-        async with _timeout(timeout, f"{pattern!r} was not sent"):
-            while True:
-                for link in self.links:
-                    if pattern in link.sent:
-                        return link
-                await asyncio.sleep(0.001)
-        raise AssertionError("unreachable")
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for link in self.links:
+                if pattern in link.sent:
+                    return link
+            await asyncio.sleep(0.001)
+        raise TimeoutError(f"{pattern!r} was not sent within {timeout} s")
 
     async def replay_late(self, data: bytes, quiet: float = 0.05) -> bytes:
         """Send bytes that a client sent once more, on a connection of their own: a late copy.
@@ -232,15 +237,20 @@ class ChaosProxy:
 
     # -- how
 
-    def spawn(self, work: Callable[[], object]) -> None:
-        raise NotImplementedError
-
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         link = Link(len(self.links), writer)
         self.links.append(link)
-        task = asyncio.get_running_loop().create_task(self._serve(link, reader))
+        self._spawn(self._serve(link, reader))
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._errors.append(error)
 
     async def _serve(self, link: Link, from_client: asyncio.StreamReader) -> None:
         if self._silent:
@@ -257,15 +267,11 @@ class ChaosProxy:
             self.refused += 1
             link.close(RST)
             return
-        await asyncio.gather(
-            self._direction(link, UP, from_client), self._direction(link, DOWN, from_server)
-        )
-
-    async def _direction(self, link: Link, direction: str, reader: asyncio.StreamReader) -> None:
-        queue: asyncio.Queue[bytes] = asyncio.Queue()
-        await asyncio.gather(
-            self._read(link, direction, reader, queue), self._write(link, direction, queue)
-        )
+        link.server.transport.set_write_buffer_limits(high=0)
+        for direction, reader in ((UP, from_client), (DOWN, from_server)):
+            queue: asyncio.Queue[bytes] = asyncio.Queue()
+            self._spawn(self._read(link, direction, reader, queue))
+            self._spawn(self._write(link, direction, queue))
 
     async def _read(
         self,
@@ -275,31 +281,29 @@ class ChaosProxy:
         queue: asyncio.Queue[bytes],
     ) -> None:
         seen = link.sent if direction == UP else link.received
-        while True:
+        chunk = b"?"
+        while chunk != EOF:
             try:
                 chunk = await reader.read(65536)
             except OSError:
                 chunk, link.reset[direction] = EOF, True
             seen += chunk
             queue.put_nowait(chunk)
-            if chunk == EOF:
-                return
 
     async def _write(self, link: Link, direction: str, queue: asyncio.Queue[bytes]) -> None:
         while (chunk := await queue.get()) != EOF:
             size = len(chunk)
             for fault in list(self.faults):
-                if chunk and fault.applies(link, direction):
+                if chunk and fault.applies(link, direction, len(chunk)):
                     chunk = await fault.act(link, direction, chunk)
-            if chunk:
-                link.write(direction, chunk)
+            link.write(direction, chunk)
             if direction == UP:
                 link.forwarded += size
-        # A silent end is an end too: but bytes held back for the other side come first.
-        for fault in list(self.faults):
-            if isinstance(fault, Stall) and fault.applies(link, direction):
+        for fault in list(self.faults):  # an end is held back like bytes
+            if isinstance(fault, Stall) and fault.applies(link, direction, 0):
                 await fault.ended.wait()
-        link.close(RST if link.reset[direction] else "fin", direction)
+        # Towards the server always FIN: an RST might overtake bytes that are to be delivered.
+        link.close(RST if direction == DOWN and link.reset[DOWN] else FIN, direction)
 
 
 async def _gone(reader: asyncio.StreamReader) -> bool:

@@ -97,7 +97,7 @@ def leaves(client: Redis) -> dict[str, Any]:
     """COMMAND's own rows, subcommands in the place of their container."""
     found: dict[str, Any] = {}
     rows = client.connection_pool.get_connection()
-    rows.send_command("COMMAND")
+    rows.send_command("COMMAND")  # type: ignore[no-untyped-call]
     for row in rows.read_response():
         for leaf in row[9] or [row]:
             found[leaf[0].decode().replace("|", " ").upper()] = leaf
@@ -162,9 +162,8 @@ def test_acknowledgements_are_the_constants_of_the_server(raw: Raw) -> None:
             assert reply == reply_bytes(shape, raw.protocol), label(sample)
 
 
-# What one of the servers lacks, and a wrong answer of both: the target alone is no key to them
-NO_GETKEYS = (b"MSETEX", b"XDELEX", b"XACKDEL")
-WRONG_GETKEYS = (b"PFMERGE", b"d")
+# What one of the servers lacks, and a form that GETKEYS does not take, though PFMERGE does
+NO_GETKEYS = ("MSETEX", "XDELEX", "XACKDEL", "PFMERGE d")
 
 
 def test_keys_are_where_the_server_finds_them(raw: Raw) -> None:
@@ -175,8 +174,8 @@ def test_keys_are_where_the_server_finds_them(raw: Raw) -> None:
         if reply.startswith(b"-ERR The command has no key"):
             assert not keys, label(sample)
         elif reply.startswith(b"-"):
-            assert sample[0] in NO_GETKEYS, (label(sample), reply)
-        elif sample != WRONG_GETKEYS:
+            assert label(sample).startswith(NO_GETKEYS), reply
+        else:
             assert sorted(reply.split(b"\r\n")[2:-1:2]) == sorted(keys), label(sample)
 
 
@@ -255,7 +254,8 @@ def test_restore(client: Redis) -> None:
         assert (shape.kind, shape.reply, shape.safe_twice) == (Kind.WRITE, Wire.OK, True)
         assert (shape.ttl is not None) == (ttl == b"5000")
         command = rewritten(sample, FAR) if shape.ttl else sample
-        assert client.execute_command(*command) in (b"OK", True)
+        answer = client.execute_command(*command)  # type: ignore[no-untyped-call]
+        assert answer in (b"OK", True)
         assert client.pexpiretime("k") == (-1 if ttl == b"0" else FAR)
     refused = shape_of((b"RESTORE", b"k", b"0", payload))
     assert refused.kind is Kind.REFUSED
@@ -322,7 +322,7 @@ def test_a_run_of_safe_writes_sent_twice_leaves_the_same(client: Redis, seed: in
     for _ in range(2):
         pipe = client.pipeline(transaction=False)
         for command in run:
-            pipe.execute_command(*command)
+            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
         pipe.execute(raise_on_error=False)
         states.append([content(client, key) for key in "kj"])
     assert states[0] == states[1], [label(command) for command in run]

@@ -18,7 +18,7 @@ from .link import Link, Template
 from .recovery import recover
 
 if TYPE_CHECKING:
-    from .connection import GuardedConnection
+    from .wire import GuardedSocket
 
 
 class AsyncQueued(Queued):
@@ -34,7 +34,12 @@ class AsyncQueued(Queued):
         """
         if not self.settled:
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.on_settled(lambda: settled.done() or settled.set_result(None))
+
+            def wake() -> None:
+                if not settled.done():
+                    settled.set_result(None)
+
+            self.on_settled(wake)
             await asyncio.wait_for(settled, timeout)
         return self.result()
 
@@ -81,7 +86,7 @@ class RedisCircuitBreaker(BreakerBase):
             watermark_prefix=watermark_prefix,
             recovery_wait=recovery_wait,
         )
-        self.connections: weakref.WeakSet[GuardedConnection] = weakref.WeakSet()
+        self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
         self.timer: asyncio.TimerHandle | None = None
         self.template: Template | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,7 +125,7 @@ class RedisCircuitBreaker(BreakerBase):
         self.wake()
         self.start_recovery()
 
-    def late_connections(self) -> list[GuardedConnection]:
+    def late_connections(self) -> list[GuardedSocket]:
         """Those of before the last outage that still wait for a reply."""
         return [c for c in list(self.connections) if c.late]
 
@@ -253,7 +258,9 @@ class RedisCircuitBreaker(BreakerBase):
                 task.cancel()
                 await asyncio.wait({task})
         if self.pending:
-            logger.error("%s: closed with %d acknowledged writes unapplied", self.name, self.pending)
+            logger.error(
+                "%s: closed with %d acknowledged writes unapplied", self.name, self.pending
+            )
         return self.pending
 
 

@@ -19,7 +19,7 @@ from ..core.guard import Answer, AwaitDrain, Refuse, Sent, Step, Unknown, lost, 
 from ..core.wire import reply_bytes
 from ..errors import CommandRefused, JournalFull, OutcomeUnknown
 from ..receipt import Queued
-from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage, out_of_memory
+from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage, out_of_memory, parse_error
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.replies import OwnReplies, encode_reply
 from .breaker import RedisCircuitBreaker
@@ -45,11 +45,8 @@ class GuardedConnection(GuardedSocket):
     """Mixed into a connection class of redis-py; see `ResilientConnection`."""
 
     def __init__(self, **kwargs: Any) -> None:
-        self.in_client = False  # inside redis-py's retry, which puts the receipts in
-        self.receipts: dict[int, Queued] = {}
         self._slots: deque[Slot] | None = None  # where replies do not all come from the socket
         self._delivered = 0
-        self._pipelined = False
         self._own: OwnReplies | None = None
         super().__init__(**kwargs)
 
@@ -178,7 +175,7 @@ class GuardedConnection(GuardedSocket):
             try:
                 value = receipt.result()
             except ReplyError as error:
-                return self.parse_error(error.message)
+                return parse_error(self, error.message)
             if value is not None:  # None: applied, but its reply was lost
                 return encode_reply(value, self.protocol)
         if receipt is not None and command.shape.receipt:
@@ -275,15 +272,6 @@ class GuardedConnection(GuardedSocket):
         if self._own is None:
             self._own = OwnReplies(self._parser, self.encoder)
         return await self._own.parse(slot, disable_decoding)
-
-    def with_receipts(self, result: Any) -> Any:
-        """`result` of a client's command or pipeline, receipts in place of their placeholders."""
-        receipts, self.receipts = self.receipts, {}
-        if not self._pipelined:
-            return receipts[0]
-        for index, receipt in receipts.items():
-            result[index] = receipt
-        return result
 
     # -- replies that do not come ---------------------------------------------------------
 

@@ -11,17 +11,17 @@ from ..core.fence import fence, identity_of
 from ..core.rights import try_rights
 from ..core.wire import pack
 from ..events import FenceDenied
-from ..seam.failures import as_reply_error
+from ..seam.failures import as_reply_error, parse_error
 
 if TYPE_CHECKING:
-    from .connection import GuardedConnection
+    from .wire import GuardedSocket
 
 T = TypeVar("T")
 
 CLIENT_INFO = Exchange(pack((b"CLIENT", b"INFO")), 1)
 
 
-async def introduce(connection: GuardedConnection) -> None:
+async def introduce(connection: GuardedSocket) -> None:
     """After redis-py's own handshake, in the same task.
 
     CLIENT INFO tells how the server knows this connection: the fence needs its address as the
@@ -35,13 +35,13 @@ async def introduce(connection: GuardedConnection) -> None:
         if breaker.has_suspects:
             await _fence(connection)
         if not breaker.rights_known:
-            breaker.learn_rights(*await _drive(connection, try_rights(breaker.watermark)))
+            breaker.learn_rights(*await _drive(connection, try_rights(breaker.rights_key)))
     except ReplyError as error:
         # Not an answer that we can work with; as redis-py's own class it is judged like any other.
-        raise connection.parse_error(error.message) from None
+        raise parse_error(connection, error.message) from None
 
 
-async def _fence(connection: GuardedConnection) -> None:
+async def _fence(connection: GuardedSocket) -> None:
     """An unanswered write of a dead connection may not land after what this one sends."""
     breaker = connection.breaker
     suspects = breaker.take_suspects()
@@ -56,7 +56,7 @@ async def _fence(connection: GuardedConnection) -> None:
         breaker.emit(FenceDenied(breaker.name, breaker.clock(), len(suspects)))
 
 
-async def _drive(connection: GuardedConnection, dialogue: Dialogue[T]) -> T:
+async def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> T:
     try:
         ask = next(dialogue)
         while True:
@@ -66,7 +66,7 @@ async def _drive(connection: GuardedConnection, dialogue: Dialogue[T]) -> T:
         return result
 
 
-async def _exchange(connection: GuardedConnection, ask: Exchange) -> Replies:
+async def _exchange(connection: GuardedSocket, ask: Exchange) -> Replies:
     """Through redis-py's own send and read: this is still its handshake."""
     await connection.send_packed_command(ask.send, check_health=False)
     replies: Replies = []

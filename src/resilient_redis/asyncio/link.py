@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from ..core.exchange import Dialogue, Exchange, Replies, ReplyError
 from ..core.fence import Identity, identity_of
 from ..core.wire import pack
+from ..seam.failures import parse_error
 from ..seam.replies import MISSING, make_reader
 
 T = TypeVar("T")
@@ -25,7 +26,7 @@ class Template(NamedTuple):
     timeout: float
 
     def make(self) -> AbstractConnection:
-        connection = self.connection_class(
+        return self.connection_class(
             **{
                 **self.kwargs,
                 "db": 0,
@@ -38,7 +39,6 @@ class Template(NamedTuple):
                 "decode_responses": False,
             }
         )
-        return connection
 
 
 class Link:
@@ -55,7 +55,7 @@ class Link:
         """Connects, authenticates, and learns how the server knows this connection."""
         link = cls(template.make(), template.timeout)
         try:
-            await asyncio.wait_for(link._connection.connect(), template.timeout)
+            await asyncio.wait_for(link._connection.connect(), template.timeout)  # type: ignore[no-untyped-call]  # redis-py
             (info,) = await link.exchange(Exchange(pack((b"CLIENT", b"INFO")), 1))
         except BaseException:
             link.abort()
@@ -121,7 +121,7 @@ class Link:
         """PING, and nothing but PONG will do. Raises the error reply as redis-py's own class."""
         (reply,) = await self.exchange(Exchange(pack((b"PING",)), 1))
         if isinstance(reply, ReplyError):
-            raise self._connection._parser.parse_error(reply.message)
+            raise parse_error(self._connection, reply.message)
 
     def abort(self) -> None:
         """Closes at once: nothing that was not sent may be sent after this."""
@@ -130,4 +130,4 @@ class Link:
         if writer is not None:
             writer.transport.abort()
         connection._reader = connection._writer = None
-        connection._parser.on_disconnect()
+        connection._parser.on_disconnect()  # type: ignore[no-untyped-call]  # redis-py

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from ..base import logger
+from ..core.batch import Unavailable
 from ..core.breaker import Cause
 from ..core.exchange import ReplyError
 from ..core.fence import fence
-from ..core.replay import Unavailable
 from ..events import FenceDenied, ProbeFailed, ReplayFinished, ReplayStarted
 from ..seam.failures import OUTAGE
 from .link import Link

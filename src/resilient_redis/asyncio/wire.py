@@ -11,11 +11,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
 from redis.exceptions import ConnectionError, TimeoutError
 
 from ..core.command import Command
 from ..core.fence import Identity
 from ..core.guard import Sent, may_be_cut, writes
+from ..receipt import Queued
 from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.sockets import abort, unsent
@@ -49,6 +51,9 @@ class GuardedSocket(AbstractConnection):
         self.breaker = breaker or self.bound_breaker or shared_breaker(endpoint)
         self.breaker.bind(endpoint)
         self.identity: Identity | None = None
+        self.in_client = False  # inside redis-py's retry, which puts the receipts in
+        self.receipts: dict[int, Queued] = {}  # by place in the batch
+        self._pipelined = False
         self._sent: Sequence[Call] | None = None  # on the wire, replies awaited
         self._next = 0  # how many of those have come
         self._replies: list[Any] = []  # those of a pipeline that have come
@@ -64,7 +69,7 @@ class GuardedSocket(AbstractConnection):
             self.breaker.template = Template(_stock(type(self)), kwargs, self.breaker.probe_timeout)
 
     @property
-    def retry(self) -> GuardedRetry:
+    def retry(self) -> Retry:
         """redis-py's retry, which never repeats what the guard has decided."""
         return self._retry
 
@@ -87,12 +92,14 @@ class GuardedSocket(AbstractConnection):
 
     def _usable(self) -> bool:
         """Connected since the last outage, and nothing on it that belongs to somebody else."""
+        reader, writer = self._reader, self._writer
         return (
-            self._writer is not None
+            writer is not None
+            and reader is not None
             and self._sent is None
             and self._outage == self.breaker.outages
-            and not self._reader.at_eof()
-            and not self._writer.transport.is_closing()
+            and not reader.at_eof()
+            and not writer.transport.is_closing()
         )
 
     async def _open(self, seconds: float) -> bool:
@@ -129,11 +136,6 @@ class GuardedSocket(AbstractConnection):
         await super().connect_check_health(check_health=False, retry_socket_connect=False)
         await introduce(self)
 
-    def parse_error(self, message: str) -> Exception:
-        """The error reply as redis-py's own exception."""
-        error: Exception = self._parser.parse_error(message)
-        return error
-
     async def can_read(self) -> bool:
         """False where not connected: what is to be done is decided with the command."""
         return self._writer is not None and await super().can_read()
@@ -166,6 +168,15 @@ class GuardedSocket(AbstractConnection):
         self._sent = self._loss = None
         self._next = 0
         self._replies = []
+
+    def with_receipts(self, result: Any) -> Any:
+        """`result` of a client's command or pipeline, receipts in place of their placeholders."""
+        receipts, self.receipts = self.receipts, {}
+        if not self._pipelined:
+            return receipts[0]
+        for index, receipt in receipts.items():
+            result[index] = receipt
+        return result
 
     # -- what the breaker asks of a connection --------------------------------------------
 
@@ -233,6 +244,7 @@ class GuardedSocket(AbstractConnection):
         Waiting is needed only where the transport has asked its writers to pause.
         """
         writer = self._writer
+        assert writer is not None
         if len(chunks) == 1:
             writer.write(chunks[0])
         else:
@@ -289,7 +301,7 @@ class GuardedSocket(AbstractConnection):
         era = self.breaker.era
         self._handshake = asyncio.current_task()
         try:
-            await super().check_health()
+            await super().check_health()  # type: ignore[no-untyped-call]  # redis-py
         except OUTAGE as error:
             if not is_outage(error):
                 raise

@@ -144,7 +144,7 @@ class Breaker:
         return self._permit, move
 
     def give_back(self, permit: Permit, succeeded: bool) -> Transition | None:
-        """What the probe found. A permit that is not the current one is void and changes nothing."""
+        """What the probe found. A permit other than the current one is void, changes nothing."""
         if permit is not self._permit or self.state is not State.HALF_OPEN:
             return None
         self._permit = None

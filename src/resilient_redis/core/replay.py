@@ -15,55 +15,15 @@ dies: the next one reads W and goes on from it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
+from .batch import Batch, Listener, Progress, Source, Unavailable
 from .entry import Entry
 from .exchange import HOLDING, UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError, is_forbidden
 from .rights import Mode
 from .watermark import GUARD, Mark, read_mark
 from .wire import pack
-
-
-class Source(Protocol):
-    """What the replay needs of a journal."""
-
-    max_age: float
-
-    def read(self, after: int) -> Iterator[Entry]: ...
-    def confirm(self, seq: int) -> None: ...
-
-
-class Listener(Protocol):
-    """Who hears what became of the entries."""
-
-    def applied(self, entry: Entry, reply: Any) -> None:
-        """`reply` is None where it was lost and the watermark shows that the entry is in."""
-
-    def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None: ...
-
-    def lost_data(self, confirmed: int, found: int) -> None: ...
-
-
-class Unavailable(Exception):
-    """The server answers that it cannot serve anybody now (LOADING …): stop, probe again."""
-
-
-class _Sent(Enum):
-    YES = "on its way"
-    HELD = "the server takes no writes"
-    STALE = "W has moved: build it anew"
-
-
-@dataclass(slots=True)
-class _Batch:
-    db: int
-    bare: bool
-    last: int  # the sequence number up to which this batch settles the journal
-    entries: list[Entry] = field(default_factory=list)
-    aside: list[Entry] = field(default_factory=list)  # not to be sent
 
 
 class Replay:
@@ -104,7 +64,7 @@ class Replay:
         self._mark: Mark | None = None  # what W holds, if we set it
         self._db = 0  # the database of `_mark`
         self._dirty: set[int] = set()  # databases in which W was set
-        self._pipe: deque[_Batch] = deque()
+        self._pipe: deque[Batch] = deque()
         self._blocked = False  # the server has refused a write on this connection
         self._selected = -1
         self._time = (0.0, 0)  # our clock in seconds, the server's in unix ms
@@ -194,26 +154,26 @@ class Replay:
             # until the pipe is empty.
             if self._pipe and (batch.db, batch.bare) != (self._pipe[-1].db, self._pipe[-1].bare):
                 return False
-            sent = (yield from self._send(batch)) if batch.entries else _Sent.YES
-            if sent is _Sent.HELD:
+            sent = (yield from self._send(batch)) if batch.entries else Progress.YES
+            if sent is Progress.HELD:
                 return False
-            if sent is _Sent.YES:
+            if sent is Progress.YES:
                 self._sent = batch.last
                 self._tried = max(self._tried, batch.last)
                 self._pipe.append(batch)
         return False
 
-    def _build(self) -> _Batch | None:
+    def _build(self) -> Batch | None:
         """The next batch. None: nothing is left. An empty one: what is left has to wait."""
         now = self._clock()
         denied = self._blocked and self.held == "OOM"
         # A server that held writes is tried with one entry first.
         limit = self._batch_size if self.held is None or denied else 1
-        batch: _Batch | None = None
+        batch: Batch | None = None
         for entry in self._source.read(self._sent):
             if batch is None:
                 bare = denied or self.mode is Mode.BARE
-                batch = _Batch(entry.db, bare, self._sent)
+                batch = Batch(entry.db, bare, self._sent)
                 if self._blocked and not denied:
                     break
             if entry.db != batch.db or len(batch.entries) >= limit:
@@ -234,16 +194,16 @@ class Replay:
             self._aside.setdefault(entry.seq, ("rights", None))
         return entry.seq in self._aside
 
-    def _send(self, batch: _Batch) -> Dialogue[_Sent]:
+    def _send(self, batch: Batch) -> Dialogue[Progress]:
         if batch.bare:
             if self._selected != batch.db:
                 yield Exchange(self._select(batch.db), 1)
             yield Exchange(self._payload(batch), 0)
-            return _Sent.YES
+            return Progress.YES
         if self._mark is None or self._db != batch.db:
             primed = yield from self._prime(batch.db)
             if not primed:
-                return _Sent.HELD
+                return Progress.HELD
         assert self._mark is not None
         if self._selected != batch.db:
             yield Exchange(self._select(batch.db), 1)
@@ -259,14 +219,14 @@ class Replay:
         if self.mode is Mode.GUARDED:
             guard = pack((b"EVAL", GUARD, b"1", self._watermark, expected))
             yield Exchange(watch + guard + body, 0)
-            return _Sent.YES
+            return Progress.YES
         _, value = yield Exchange(watch + pack((b"GET", self._watermark)), 2)
         if _sound(value) != expected:
             yield Exchange(pack((b"UNWATCH",)), 1)
             yield from self._read_watermark()
-            return _Sent.STALE
+            return Progress.STALE
         yield Exchange(body, 0)
-        return _Sent.YES
+        return Progress.YES
 
     def _prime(self, db: int) -> Dialogue[bool]:
         """Sets W to where we are, under a new session. False where the server takes no writes."""
@@ -281,7 +241,7 @@ class Replay:
         self._db, self._mark = db, mark
         return True
 
-    def _payload(self, batch: _Batch) -> bytes:
+    def _payload(self, batch: Batch) -> bytes:
         ours, servers = self._time
         now = self._clock()
         server_ms = servers + int((now - ours) * 1000)
@@ -293,7 +253,7 @@ class Replay:
 
     # -- replies --------------------------------------------------------------------------
 
-    def _finish(self, batch: _Batch) -> Dialogue[None]:
+    def _finish(self, batch: Batch) -> Dialogue[None]:
         """Reads the replies of the oldest batch in flight and settles what they settle."""
         if not batch.entries:
             self._settle(batch, [])
@@ -328,7 +288,7 @@ class Replay:
         self._pipe.clear()
         self._sent = self._confirmed
 
-    def _judge_abort(self, batch: _Batch, replies: Replies) -> None:
+    def _judge_abort(self, batch: Batch, replies: Replies) -> None:
         """EXECABORT: the server refused commands as it queued them, and said which."""
         errors = [reply for reply in replies if isinstance(reply, ReplyError)]
         for error in errors:
@@ -350,7 +310,7 @@ class Replay:
             # W itself may not be written.
             self.mode, self._mark = Mode.BARE, None
 
-    def _judge_bare(self, batch: _Batch, replies: Replies) -> Dialogue[None]:
+    def _judge_bare(self, batch: Batch, replies: Replies) -> Dialogue[None]:
         stop = len(replies)
         for i, reply in enumerate(replies):
             _available(reply)
@@ -375,7 +335,7 @@ class Replay:
 
     # -- settling -------------------------------------------------------------------------
 
-    def _settle(self, batch: _Batch, replies: Replies) -> None:
+    def _settle(self, batch: Batch, replies: Replies) -> None:
         """The batch is in. An entry that the server refused by itself is set aside."""
         for entry, reply in zip(batch.entries, replies, strict=True):
             if isinstance(reply, ReplyError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+from typing import Any
 
 from redis._parsers import BaseParser
 from redis.exceptions import (
@@ -72,6 +73,12 @@ def holding_code(error: ResponseError) -> str | None:
 def out_of_memory() -> OutOfMemoryError:
     """The error that the server answers a growing write with, as redis-py raises it."""
     return OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+
+
+def parse_error(connection: Any, message: str) -> Exception:
+    """An error reply as redis-py's own exception, codes and all."""
+    error: Exception = connection._parser.parse_error(message)
+    return error
 
 
 def as_reply_error(error: ResponseError) -> ReplyError:

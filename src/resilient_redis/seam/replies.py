@@ -12,8 +12,10 @@ from ..core.exchange import ReplyError
 
 try:
     import hiredis
-except ImportError:  # hiredis is optional in redis-py, too
-    hiredis = None
+except ImportError:  # it is optional in redis-py, too
+    HIREDIS = False
+else:
+    HIREDIS = True
 
 MISSING = object()
 
@@ -91,7 +93,7 @@ class _PythonReader:
 
 def make_reader() -> Any:
     """Something with `feed(bytes)` and `gets()`, which answers `MISSING` for want of bytes."""
-    if hiredis is None:
+    if not HIREDIS:
         return _PythonReader()
     return hiredis.Reader(replyError=ReplyError, notEnoughData=MISSING)
 

@@ -1,0 +1,50 @@
+"""What a replay is made of: where entries come from, who hears of them, how they travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+from .entry import Entry
+from .exchange import ReplyError
+
+
+class Source(Protocol):
+    """What the replay needs of a journal."""
+
+    max_age: float
+
+    def read(self, after: int) -> Iterator[Entry]: ...
+    def confirm(self, seq: int) -> None: ...
+
+
+class Listener(Protocol):
+    """Who hears what became of the entries."""
+
+    def applied(self, entry: Entry, reply: Any) -> None:
+        """`reply` is None where it was lost and the watermark shows that the entry is in."""
+
+    def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None: ...
+
+    def lost_data(self, confirmed: int, found: int) -> None: ...
+
+
+class Unavailable(Exception):
+    """The server answers that it cannot serve anybody now (LOADING …): stop, probe again."""
+
+
+class Progress(Enum):
+    YES = "on its way"
+    HELD = "the server takes no writes"
+    STALE = "W has moved: build it anew"
+
+
+@dataclass(slots=True)
+class Batch:
+    db: int
+    bare: bool
+    last: int  # the sequence number up to which this batch settles the journal
+    entries: list[Entry] = field(default_factory=list)
+    aside: list[Entry] = field(default_factory=list)  # not to be sent
