@@ -158,7 +158,7 @@ class Inject(Fault):
 
     async def act(self, link: Link, direction: str, chunk: bytes) -> bytes:
         ends = [end for _, end, _ in parse(chunk)]
-        assert ends and ends[-1] == len(chunk), "requests must come whole to be answered"
+        assert ends[-1:] == [len(chunk)], "requests must come whole to be answered"
         self.fire()
         link.write(DOWN, f"-{self.error}\r\n".encode() * len(ends))
         return b""

@@ -105,5 +105,5 @@ def test_history_notes_what_never_ended_as_unknown() -> None:
     call = history.begin(1, "k", Kind.REGISTER, history.token(1))
     history.begin(2, "l", Kind.APPEND, history.token(2))
     call.end(ACK)
-    assert [op.outcome for op in history.ops()] == [ACK, UNKNOWN]
+    assert [op.outcome for op in history.ops()] == [ACK, Outcome.UNKNOWN]
     assert len(history) == 2
