@@ -30,6 +30,7 @@ from .errors import JournalFull
 from .events import (
     EntryDeadLettered,
     Event,
+    FenceDenied,
     Observer,
     RightsMissing,
     ServerLostData,
@@ -99,7 +100,7 @@ class BreakerBase:
         )
         self._endpoint: tuple[Any, ...] | None = None
         self.counters: Counter[str] = Counter()
-        self.rights_known = False
+        self.rights_asked = False  # by the first connection that comes up
         self.fence_denied = False
         self.replay = Replay(
             self._journal,
@@ -300,7 +301,6 @@ class BreakerBase:
 
     def learn_rights(self, mode: Mode, missing: tuple[str, ...]) -> None:
         """What the ACL allows; known from the first healthy connection on."""
-        self.rights_known = True
         self.replay.mode = mode
         if missing:
             self.emit(RightsMissing(self.name, self.clock(), missing))
@@ -310,14 +310,20 @@ class BreakerBase:
         if identity is not None:
             self._suspects.append(identity)
 
-    def take_suspects(self) -> list[Identity]:
-        suspects = list(self._suspects)
-        self._suspects.clear()
-        return suspects
-
     @property
-    def has_suspects(self) -> bool:
-        return bool(self._suspects)
+    def suspects(self) -> list[Identity]:
+        """Those that no fence has dealt with yet."""
+        return list(self._suspects)
+
+    def fenced(self, suspects: list[Identity], allowed: bool) -> None:
+        """None of `suspects` can land any more; with `allowed` False, as far as the ACL lets us."""
+        done = set(suspects)
+        left = [identity for identity in self._suspects if identity not in done]
+        self._suspects.clear()
+        self._suspects.extend(left)
+        if not allowed:
+            self.fence_denied = True
+            self.emit(FenceDenied(self.name, self.clock(), len(suspects)))
 
     def bind(self, endpoint: tuple[Any, ...]) -> None:
         """One breaker is one endpoint and one user; another is an error."""

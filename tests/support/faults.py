@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 UP, DOWN = "up", "down"  # from the client, from the server
 FIN, RST = "fin", "rst"
+SETTLE = 0.005  # s; in which a server that is not frozen reads what it was sent
 
 
 class Fault:
@@ -136,6 +137,8 @@ class Cut(Fault):
         link.write(UP, chunk[: max(0, left)])
         if link.server is not None:
             await link.server.drain()  # the limit is 0: all of it is in the kernel's hands
+            # An RST takes bytes with it that the server has not read (1 of 40 without this).
+            await asyncio.sleep(SETTLE)
         self.fire()
         link.close(self.how)
         return b""

@@ -138,6 +138,7 @@ def test_what_a_write_would_answer_is_a_receipt_where_it_is_not_known() -> None:
         ("SSCAN k 7", True),
         ("WAIT 1 0", False),
         ("SET k v NX", False),
+        ("GETEX k EX 5", False),
         ("EVAL s 0", False),
         ("FLUSHALL", False),
         ("FOO.BAR k", False),
@@ -153,7 +154,7 @@ MSETEX 1 k v NX | HSETNX k f v | HSETEX k FNX FIELDS 1 f v | HSETEX k FXX EX 5 F
 ZADD k NX 1 m | ZADD k XX 1 m | ZADD k GT 1 m | ZADD k LT CH 1 m | ZADD k NX INCR 1 m
 EXPIRE k 5 NX | PEXPIREAT k 5 GT | HEXPIRE k 5 LT FIELDS 1 f | RENAME k j | RENAMENX k j | COPY k j
 SMOVE k j m | MOVE k 1 | LINSERT k BEFORE a b | LPUSHX k e | RPUSHX k e | LSET k 0 e | DELIFEQ k v
-GEOADD k XX 1 2 m | XADD k NOMKSTREAM * f v | RESTORE k 0 payload | XDELEX k ACKED IDS 1 1-1
+GEOADD k XX 1 2 m | XADD k NOMKSTREAM * f v | RESTORE k 0 0123456789 | XDELEX k ACKED IDS 1 1-1
 """
 
 
@@ -242,7 +243,7 @@ def test_what_the_server_would_refuse_is_refused(text: str, reason: str) -> None
         ("HEXPIRE k 5 FIELDS 2 f g", 5000, "HPEXPIREAT k", "FIELDS 2 f g"),
         ("HPEXPIRE k 5 FIELDS 1 f", 5, "HPEXPIREAT k", "FIELDS 1 f"),
         ("HSETEX k EX 5 FIELDS 1 f v", 5000, "HSETEX k PXAT", "FIELDS 1 f v"),
-        ("RESTORE k 5 p REPLACE", 5, "RESTORE k", "p REPLACE ABSTTL"),
+        ("RESTORE k 5 0123456789 REPLACE", 5, "RESTORE k", "0123456789 REPLACE ABSTTL"),
     ],
 )
 def test_relative_expiry(text: str, milliseconds: int, head: str, tail: str) -> None:
@@ -353,6 +354,12 @@ class Stub:
         self._listener.close()
 
 
+def as_redis_py_sends(sample: Sample) -> tuple[str | bytes, ...]:
+    """The name in one string, subcommand included: by it redis-py finds its callback."""
+    name = shape_of(sample).name
+    return (name, *sample[len(name.split()) :])
+
+
 @pytest.fixture
 def stub() -> Iterator[Stub]:
     server = Stub()
@@ -368,7 +375,7 @@ def test_the_callbacks_of_redis_py_take_every_reply(
     with Redis(port=stub.port, protocol=protocol, decode_responses=decode) as client:
         for sample in (*NEUTRAL, *QUEUED):
             stub.answer = reply_bytes(shape_of(sample), protocol)
-            client.execute_command(*sample)  # type: ignore[no-untyped-call]
+            client.execute_command(*as_redis_py_sends(sample))
 
 
 def test_an_acknowledged_set_is_true_and_a_delete_counts(stub: Stub) -> None:
@@ -382,4 +389,4 @@ def test_an_acknowledged_set_is_true_and_a_delete_counts(stub: Stub) -> None:
     with Redis(port=stub.port, protocol=3) as client:
         for sample, answer in expected:
             stub.answer = reply_bytes(shape_of(sample), 3)
-            assert client.execute_command(*sample) == answer  # type: ignore[no-untyped-call]
+            assert client.execute_command(*as_redis_py_sends(sample)) == answer

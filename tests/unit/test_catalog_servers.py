@@ -118,6 +118,7 @@ def test_arity_and_flags_are_those_of_the_server(client: Redis) -> None:
             continue
         assert row.arity == arity, name
         assert row.grows == (b"denyoom" in flags), name
+        assert row.kind is not Kind.READ or row.may_write == (b"write" in flags), name
         if name not in ("XREAD", "XREADGROUP"):  # only with BLOCK
             assert row.blocking == (b"blocking" in flags), name
 
@@ -312,20 +313,32 @@ def absolute(sample: Sample) -> Sample:
 SAFE = [absolute(s) for s in samples(WRITES) if shape_of(s).safe_twice]
 
 
-@pytest.mark.parametrize("seed", range(60))
+# An expiry that found no key, and a time to live that a field did not have
+FOUND_NOTHING = (0, [-2], [-2, -2])
+
+
+def applied(client: Redis, run: list[Sample]) -> list[Sample]:
+    """Sends `run`; those that were in effect refused, or were expiries of nothing, are left out."""
+    pipe = client.pipeline(transaction=False)
+    for command in run:
+        pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+    replies = pipe.execute(raise_on_error=False)
+    return [
+        command
+        for command, reply in zip(run, replies, strict=True)
+        if not isinstance(reply, Exception)
+        and not (b"EXPIRE" in command[0] and reply in FOUND_NOTHING)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(100))
 def test_a_run_of_safe_writes_sent_twice_leaves_the_same(client: Redis, seed: int) -> None:
-    """What is there may be of any type: a write that failed must fail again, or change nothing."""
     rnd = random.Random(seed)
     populate(client, rnd)
-    run = rnd.choices(SAFE, k=rnd.randint(1, 8))
-    states = []
-    for _ in range(2):
-        pipe = client.pipeline(transaction=False)
-        for command in run:
-            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-        pipe.execute(raise_on_error=False)
-        states.append([content(client, key) for key in "kj"])
-    assert states[0] == states[1], [label(command) for command in run]
+    run = applied(client, rnd.choices(SAFE, k=rnd.randint(1, 12)))
+    once = [content(client, key) for key in "kj"]
+    applied(client, run)
+    assert [content(client, key) for key in "kj"] == once, [label(command) for command in run]
 
 
 # ---- arguments at random

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from ..core.exchange import Dialogue, Exchange, Replies, ReplyError
 from ..core.fence import fence, identity_of
 from ..core.rights import try_rights
 from ..core.wire import pack
-from ..events import FenceDenied
 from ..seam.failures import as_reply_error, parse_error
 
 if TYPE_CHECKING:
@@ -32,28 +31,26 @@ async def introduce(connection: GuardedSocket) -> None:
     known = isinstance(info, (str, bytes))
     connection.identity = identity_of(info, breaker.clock()) if known else None
     try:
-        if breaker.has_suspects:
-            await _fence(connection)
-        if not breaker.rights_known:
-            breaker.learn_rights(*await _drive(connection, try_rights(breaker.rights_key)))
+        if suspects := breaker.suspects:
+            # An unanswered write of a dead connection may not land after what this one sends.
+            # Others may be at the same suspects: each waits for its own fence.
+            allowed = await _drive(connection, fence(suspects, breaker.clock()))
+            breaker.fenced(suspects, allowed)
+        if not breaker.rights_asked:
+            await _learn_rights(connection)
     except ReplyError as error:
         # Not an answer that we can work with; as redis-py's own class it is judged like any other.
         raise parse_error(connection, error.message) from None
 
 
-async def _fence(connection: GuardedSocket) -> None:
-    """An unanswered write of a dead connection may not land after what this one sends."""
+async def _learn_rights(connection: GuardedSocket) -> None:
     breaker = connection.breaker
-    suspects = breaker.take_suspects()
+    breaker.rights_asked = True
     try:
-        allowed = await _drive(connection, fence(suspects, breaker.clock()))
-    except (RedisError, OSError, ReplyError):
-        for identity in suspects:
-            breaker.suspect(identity)
+        breaker.learn_rights(*await _drive(connection, try_rights(breaker.rights_key)))
+    except BaseException:
+        breaker.rights_asked = False
         raise
-    if not allowed:
-        breaker.fence_denied = True
-        breaker.emit(FenceDenied(breaker.name, breaker.clock(), len(suspects)))
 
 
 async def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> T:

@@ -13,9 +13,13 @@ from ..core.exchange import Dialogue, Exchange, Replies, ReplyError
 from ..core.fence import Identity, identity_of
 from ..core.wire import pack
 from ..seam.failures import parse_error
-from ..seam.replies import MISSING, make_reader
+from ..seam.replies import MISSING, is_push, make_reader
 
 T = TypeVar("T")
+
+
+# redis-py 8 asks managed servers for push messages about maintenance; nobody here would read them.
+_MAINTENANCE = ("maint", "orig_", "oss_")
 
 
 class Template(NamedTuple):
@@ -26,9 +30,10 @@ class Template(NamedTuple):
     timeout: float
 
     def make(self) -> AbstractConnection:
+        kept = {k: v for k, v in self.kwargs.items() if not k.startswith(_MAINTENANCE)}
         return self.connection_class(
             **{
-                **self.kwargs,
+                **kept,
                 "db": 0,
                 "socket_timeout": self.timeout,
                 "socket_connect_timeout": self.timeout,
@@ -94,7 +99,8 @@ class Link:
         while len(replies) < ask.receive:
             reply = self._replies.gets()
             if reply is not MISSING:
-                replies.append(reply)
+                if not is_push(reply):
+                    replies.append(reply)
                 continue
             try:
                 data = await asyncio.wait_for(reader.read(65536), self._timeout)

@@ -12,7 +12,7 @@ from ..core.batch import Unavailable
 from ..core.breaker import Cause
 from ..core.exchange import ReplyError
 from ..core.fence import fence
-from ..events import FenceDenied, ProbeFailed, ReplayFinished, ReplayStarted
+from ..events import ProbeFailed, ReplayFinished, ReplayStarted
 from ..seam.failures import OUTAGE
 from .link import Link
 
@@ -133,16 +133,10 @@ async def _fence(breaker: RedisCircuitBreaker, link: Link) -> None:
         await asyncio.sleep(0.005)
     for connection in late:
         connection.cut()
-    suspects = breaker.take_suspects()
+    suspects = breaker.suspects
     if not suspects:
         return
-    try:
-        allowed = await link.drive(fence(suspects, breaker.clock()))
-    except FAILURES:
-        for identity in suspects:
-            breaker.suspect(identity)
-        raise
+    allowed = await link.drive(fence(suspects, breaker.clock()))
+    breaker.fenced(suspects, allowed)
     if not allowed:
-        breaker.fence_denied = True
-        breaker.emit(FenceDenied(breaker.name, breaker.clock(), len(suspects)))
         await asyncio.sleep(GRACE)

@@ -105,6 +105,10 @@ class GuardedSocket(AbstractConnection):
     async def _open(self, seconds: float) -> bool:
         """Connects within `seconds`. False where Redis is away; what is no outage is raised."""
         breaker = self.breaker
+        if self._opening is not None:
+            # A pub/sub reader and a subscriber share a connection: one of them opens it.
+            await asyncio.wait({self._opening}, timeout=max(seconds, 0.001))
+            return self._usable()
         loop = breaker.adopt()
         era, self._outage = breaker.era, breaker.outages
         self._sent_at = self._cleared_at = breaker.clock()

@@ -304,11 +304,10 @@ class ServerProcess:
                 raise ServerError(f"the {self.flavour} server ended at once:\n{self._log_tail()}")
             answer = _ask(self.port, b"INFO server\r\n", 0.5)
             # The port may be another server's, whose answer says so while ours is about to fail.
-            # An error (no right, a password) is an answer too, unless it is still loading.
+            # An error (no right, a password) is taken for ours.
             found = re.search(rb"process_id:(\d+)", answer)
-            if found and int(found[1]) == self.pid:
-                return
-            if answer.startswith(b"-") and not answer.startswith(b"-LOADING"):
+            ours = int(found[1]) == self.pid if found else answer.startswith(b"-")
+            if ours and ping(self.port):
                 return
             time.sleep(0.002)
         raise ServerError(

@@ -80,7 +80,11 @@ class _PythonReader:
             if kind == b"!":
                 return ReplyError(bulk.decode(errors="replace"))
             return bulk[4:] if kind == b"=" else bulk
-        if kind in (b"*", b"~", b">"):
+        if kind == b">":
+            for _ in range(int(rest)):
+                self._parse()
+            return self._parse()
+        if kind in (b"*", b"~"):
             return None if rest == b"-1" else [self._parse() for _ in range(int(rest))]
         if kind == b"%":
             return {self._key(): self._parse() for _ in range(int(rest))}
@@ -96,6 +100,11 @@ def make_reader() -> Any:
     if not HIREDIS:
         return _PythonReader()
     return hiredis.Reader(replyError=ReplyError, notEnoughData=MISSING)
+
+
+def is_push(reply: Any) -> bool:
+    """Whether it is a RESP3 push, which answers no command. hiredis tells from 3.2 on."""
+    return HIREDIS and isinstance(reply, getattr(hiredis, "PushNotification", ()))
 
 
 def encode_reply(value: Any, protocol: int) -> bytes:

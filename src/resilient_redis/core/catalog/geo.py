@@ -128,9 +128,10 @@ ROWS: tuple[Row, ...] = (
     read("GEOPOS", -2, Wire.NIL_ARRAYS, by_args=counted_from(2)),
     read("GEOSEARCH", -7, Wire.EMPTY_ARRAY, by_args=_geosearch),
     # both have the flag denyoom also where they only read: the flag is the command's
-    read("GEORADIUS", -6, Wire.EMPTY_ARRAY, keys=_radius_keys, by_args=_radius, grows=True),
-    read("GEORADIUSBYMEMBER", -5, Wire.EMPTY_ARRAY, keys=_radius_keys, by_args=_radius,
-         grows=True),
+    read("GEORADIUS", -6, Wire.EMPTY_ARRAY, keys=_radius_keys, grows=True, may_write=True,
+         by_args=_radius),
+    read("GEORADIUSBYMEMBER", -5, Wire.EMPTY_ARRAY, keys=_radius_keys, grows=True, may_write=True,
+         by_args=_radius),
     read("GEORADIUS_RO", -6, Wire.EMPTY_ARRAY, by_args=_radius),
     read("GEORADIUSBYMEMBER_RO", -5, Wire.EMPTY_ARRAY, by_args=_radius),
     write("GEOADD", -5, Wire.INT, receipt=True, safe_twice=True, grows=True, by_args=_geoadd),

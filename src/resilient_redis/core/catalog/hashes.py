@@ -124,7 +124,7 @@ ROWS: tuple[Row, ...] = (
     read("HPTTL", -5, Wire.INTS, by_args=_field_times),
     read("HEXPIRETIME", -5, Wire.INTS, by_args=_field_times),
     read("HPEXPIRETIME", -5, Wire.INTS, by_args=_field_times),
-    read("HGETEX", -5, Wire.NILS, by_args=_hgetex),
+    read("HGETEX", -5, Wire.NILS, may_write=True, by_args=_hgetex),
     take("HGETDEL", -5, Wire.NILS, by_args=_field_values),
     write("HSET", -4, Wire.INT, receipt=True, safe_twice=True, grows=True, by_args=_hset),
     write("HMSET", -4, Wire.OK, safe_twice=True, grows=True, by_args=_hset),

@@ -23,6 +23,8 @@ _SORT_OPTIONS = {
     **dict.fromkeys((b"BY", b"GET", b"STORE"), 1),
     b"LIMIT": 2,
 }
+# verifyDumpPayload: two bytes of version and eight of checksum stand at the end
+_PAYLOAD_MIN = 10
 _RESTORE_OPTIONS = {b"REPLACE": 0, b"ABSTTL": 0, b"IDLETIME": 1, b"FREQ": 1}
 
 
@@ -41,6 +43,8 @@ def _expire(args: Args, shape: Shape) -> Shape:
 
 def _restore(args: Args, shape: Shape) -> Shape:
     """Without REPLACE it fails if the key is there."""
+    if len(args[3]) < _PAYLOAD_MIN:
+        raise Refuse("DUMP payload version or checksum are wrong")
     found = options(args, 4, _RESTORE_OPTIONS)
     at_most_one(found, b"IDLETIME", b"FREQ")
     if b"IDLETIME" in found:
@@ -100,10 +104,12 @@ ROWS: tuple[Row, ...] = (
     read("OBJECT REFCOUNT", 3, Wire.NIL, keys=second),
     read("MEMORY USAGE", -3, Wire.NIL, keys=second, by_args=_memory_usage),
     # SORT has the flag denyoom also where it only reads: the flag is the command's
-    read("SORT", -2, Wire.EMPTY_ARRAY, keys=_sort_keys, by_args=_sort, grows=True),
+    read("SORT", -2, Wire.EMPTY_ARRAY, keys=_sort_keys, grows=True, may_write=True, by_args=_sort),
     read("SORT_RO", -2, Wire.EMPTY_ARRAY, by_args=_sort_ro),
     write("DEL", -2, Wire.INT, keys=every, safe_twice=True, by_args=counted_from(1)),
     write("UNLINK", -2, Wire.INT, keys=every, safe_twice=True, by_args=counted_from(1)),
+    # An expiry counts as safe twice, with one exception that is accepted: it found no key, a later
+    # write of the same run makes the key, and the second time it finds it.
     write("EXPIRE", -3, Wire.INT, 1, safe_twice=True, by_args=_expire),
     write("PEXPIRE", -3, Wire.INT, 1, safe_twice=True, by_args=_expire),
     write("EXPIREAT", -3, Wire.INT, 1, safe_twice=True, by_args=_expire),

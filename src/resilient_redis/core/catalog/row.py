@@ -69,6 +69,7 @@ class Row:
     safe_twice: bool = False
     grows: bool = False
     blocking: bool = False
+    may_write: bool = False  # a READ that with other arguments is a write (or a refused one)
     by_args: ByArgs | None = None  # checks the arguments, and changes the shape if they say so
     reason: str = ""
 
@@ -105,8 +106,8 @@ class Row:
             self.name,
             Kind.REFUSED,
             keys=keys,
-            # A variant of a write that is refused is one that depends on what is there.
-            safe_twice=self.kind is Kind.READ,
+            # a write is refused because it depends on what is there: a second run may differ
+            safe_twice=self.kind is Kind.READ and not self.may_write,
             grows=self.grows,
             blocking=self.blocking,
             reason=reason,
@@ -120,11 +121,23 @@ def read(
     number: int = 0,
     *,
     keys: Keys = first,
-    by_args: ByArgs | None = None,
     grows: bool = False,
+    may_write: bool = False,
+    by_args: ByArgs | None = None,
 ) -> Row:
     """Answered as by an empty Redis."""
-    return Row(name, arity, Kind.READ, reply, number, False, keys, True, grows, by_args=by_args)
+    return Row(
+        name,
+        arity,
+        Kind.READ,
+        reply,
+        number,
+        keys=keys,
+        safe_twice=True,
+        grows=grows,
+        may_write=may_write,
+        by_args=by_args,
+    )
 
 
 def take(

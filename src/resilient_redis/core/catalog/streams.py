@@ -124,9 +124,15 @@ def _xrange(args: Args, shape: Shape) -> Shape:
     return shape
 
 
+# What follows each word before STREAMS, so that a group may be called STREAMS too
+_BEFORE_STREAMS = {b"GROUP": 2, b"COUNT": 1, b"BLOCK": 1}
+
+
 def _streams_at(args: Args) -> int:
     """Where the word STREAMS stands; keys follow, then as many IDs."""
-    at = next((i for i, arg in enumerate(args) if i and arg.upper() == b"STREAMS"), len(args))
+    at = 1
+    while at < len(args) and (word := args[at].upper()) != b"STREAMS":
+        at += 1 + _BEFORE_STREAMS.get(word, 0)
     after = len(args) - at - 1
     if after < 2 or after % 2:
         raise Refuse("wrong number of keys and IDs")

@@ -127,7 +127,7 @@ def _setrange(args: Args, shape: Shape) -> Shape:
 
 ROWS: tuple[Row, ...] = (
     read("GET", 2, Wire.NIL),
-    read("GETEX", -2, Wire.NIL, by_args=_getex),
+    read("GETEX", -2, Wire.NIL, may_write=True, by_args=_getex),
     read("GETRANGE", 4, Wire.EMPTY_STRING, by_args=integers_at(2, 3)),
     read("SUBSTR", 4, Wire.EMPTY_STRING, by_args=integers_at(2, 3)),
     read("STRLEN", 2, Wire.INT),
