@@ -27,6 +27,7 @@ FLOORS = {
     "sync": 40,
     "asyncio": 40,
     "base": 30,  # what both shells share
+    "outbox": 25,  # the journal's other side: receipts and dead letters
     "seam": 20,
     "journal": 20,
     "core": 10,
@@ -35,6 +36,7 @@ FLOORS = {
     "events": 0,
     "policy": 0,
     "receipt": 0,
+    "snapshot": 0,
 }
 # On the ground floor neighbours may know each other (a receipt raises one of the errors);
 # higher up they may not: `sync` and `asyncio`, `seam` and `journal` are strangers.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-import weakref
 from collections import Counter, deque
 from collections.abc import Sequence
 from types import MappingProxyType
@@ -20,31 +19,25 @@ from tenacity.wait import wait_base
 
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
-from .core.entry import Entry
-from .core.exchange import ReplyError
 from .core.fence import Identity
 from .core.guard import Decision, Refuse, View, decide
 from .core.replay import Replay
 from .core.rights import Mode
-from .errors import JournalFull
 from .events import (
-    EntryDeadLettered,
     Event,
     FenceDenied,
     Observer,
     RightsMissing,
-    ServerLostData,
     StateChanged,
     WritesHeld,
 )
 from .journal import Journal, MemoryJournal
-from .journal.base import NoRoom
+from .outbox import Outbox
 from .receipt import Queued
 from .snapshot import DeadLetter, Snapshot
 
 logger = logging.getLogger("resilient_redis")
 
-MAX_DEAD_LETTERS = 1000
 # Connections that died with an unanswered write; the fence looks at these. 10,000 of them are
 # 1 MB, and more than any pool.
 MAX_SUSPECTS = 10_000
@@ -85,10 +78,7 @@ class BreakerBase:
         self.clock = time.monotonic
         self.name = name or "redis"
         self._core = Breaker(failure_threshold)
-        self._journal: Journal = journal if journal is not None else MemoryJournal()
-        self._dead_letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD_LETTERS)
         self._observers: list[Observer] = []
-        self._receipts: weakref.WeakValueDictionary[int, Queued] = weakref.WeakValueDictionary()
         self._suspects: deque[Identity] = deque(maxlen=MAX_SUSPECTS)
         self._held: str | None = None
         self._last_error: str | None = None
@@ -100,11 +90,18 @@ class BreakerBase:
         )
         self._endpoint: tuple[Any, ...] | None = None
         self.counters: Counter[str] = Counter()
+        self.outbox = Outbox(
+            journal if journal is not None else MemoryJournal(),
+            self.counters,
+            self.emit,
+            self._stamp,
+            self._make_receipt,
+        )
         self.rights_asked = False  # by the first connection that comes up
         self.fence_denied = False
         self.replay = Replay(
-            self._journal,
-            self,
+            self.outbox.journal,
+            self.outbox,
             watermark=watermark_prefix.encode() + _token(),
             new_session=_token,
             clock=self._now,
@@ -149,17 +146,17 @@ class BreakerBase:
     @property
     def pending(self) -> int:
         """Writes in the journal."""
-        return len(self._journal)
+        return len(self.outbox.journal)
 
     @property
     def dead_letters(self) -> tuple[DeadLetter, ...]:
         """The last 1,000 queued writes that were set aside."""
-        return tuple(self._dead_letters)
+        return tuple(self.outbox.dead_letters)
 
     def snapshot(self) -> Snapshot:
         """The breaker now, frozen."""
         now = self.clock()
-        oldest = self._journal.oldest
+        oldest = self.outbox.journal.oldest
         away = self._core.state is not State.CLOSED
         return Snapshot(
             state=self.state,
@@ -168,10 +165,10 @@ class BreakerBase:
             retry_after=self.retry_after() if away else None,
             draining=not away and not self.gate_open and self._held is None,
             writes_held=self._held,
-            pending=len(self._journal),
-            pending_bytes=self._journal.size,
+            pending=len(self.outbox.journal),
+            pending_bytes=self.outbox.journal.size,
             oldest_age=None if oldest is None else oldest.age(now),
-            dead_letters=len(self._dead_letters),
+            dead_letters=len(self.outbox.dead_letters),
             last_error=self._last_error,
             replay_mode=self.replay.mode.value,
             fence_denied=self.fence_denied,
@@ -265,8 +262,8 @@ class BreakerBase:
             self._held = None
             self._attempt = 0
         self.refresh()
-        changed = (move.old.value, move.new.value, move.era, move.cause.value)
-        self.emit(StateChanged(self.name, self.clock(), *changed))
+        old, new, cause = move.old.value, move.new.value, move.cause.value
+        self.emit(StateChanged(*self._stamp(), old, new, move.era, cause))
         self._state_changed(move)
 
     def _state_changed(self, move: Transition) -> None:
@@ -289,7 +286,7 @@ class BreakerBase:
             self.gate_open = False
         self.refresh()
         if news and code is not None:
-            self.emit(WritesHeld(self.name, self.clock(), code))
+            self.emit(WritesHeld(*self._stamp(), code))
 
     def open_gate(self) -> None:
         """The journal is empty: commands go straight to the server again."""
@@ -303,7 +300,7 @@ class BreakerBase:
         """What the ACL allows; known from the first healthy connection on."""
         self.replay.mode = mode
         if missing:
-            self.emit(RightsMissing(self.name, self.clock(), missing))
+            self.emit(RightsMissing(*self._stamp(), missing))
 
     def suspect(self, identity: Identity | None) -> None:
         """A connection ended with an unanswered write on it."""
@@ -323,7 +320,7 @@ class BreakerBase:
         self._suspects.extend(left)
         if not allowed:
             self.fence_denied = True
-            self.emit(FenceDenied(self.name, self.clock(), len(suspects)))
+            self.emit(FenceDenied(*self._stamp(), len(suspects)))
 
     def bind(self, endpoint: tuple[Any, ...]) -> None:
         """One breaker is one endpoint and one user; another is an error."""
@@ -351,49 +348,17 @@ class BreakerBase:
         return decision
 
     def queue(self, commands: list[Command], db: int, at: float) -> int:
-        """Journals `commands`, all or none. Returns the first sequence number.
+        """Journals `commands`, all or none; returns the first sequence number.
 
         Raises `JournalFull`.
         """
-        try:
-            first = self._journal.append(commands, at, db)
-        except NoRoom:
-            self.counters["refused"] += 1
-            name = commands[0].shape.name
-            raise JournalFull(name, "the journal is full", self.retry_after()) from None
-        self.counters["queued"] += len(commands)
-        return first
-
-    def receipt(self, seq: int, command: str) -> Queued:
-        """The receipt of entry `seq`, told when the entry is settled for as long as it is held."""
-        receipt = self._make_receipt(seq, command)
-        self._receipts[seq] = receipt
-        return receipt
+        return self.outbox.queue(commands, db, at, self.retry_after())
 
     def _make_receipt(self, seq: int, command: str) -> Queued:
         return Queued(seq, command)
 
-    # -- Listener of the replay ---------------------------------------------------------
-
-    def applied(self, entry: Entry, reply: Any) -> None:
-        self.counters["replayed"] += 1
-        receipt = self._receipts.pop(entry.seq, None)
-        if receipt is not None:
-            receipt.settle(True, reply)
-
-    def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
-        self.counters["dead_lettered"] += 1
-        message = None if error is None else error.message
-        self._dead_letters.append(
-            DeadLetter(entry.seq, entry.name, reason, message, entry.at, entry.payload)
-        )
-        receipt = self._receipts.pop(entry.seq, None)
-        if receipt is not None:
-            receipt.settle(False, error or ReplyError(f"SETASIDE {reason}"))
-        self.emit(EntryDeadLettered(self.name, self.clock(), entry.seq, entry.name, reason))
-
-    def lost_data(self, confirmed: int, found: int) -> None:
-        self.emit(ServerLostData(self.name, self.clock(), confirmed, found))
+    def _stamp(self) -> tuple[str, float]:
+        return self.name, self.clock()
 
 
 def _token() -> bytes:

@@ -149,7 +149,7 @@ class GuardedConnection(GuardedSocket):
         first = breaker.queue(queued, int(self.db), at) if queued else 0
         breaker.start_recovery()
         receipts = {
-            first + i: breaker.receipt(first + i, c.shape.name)
+            first + i: breaker.outbox.receipt(first + i, c.shape.name)
             for i, c in enumerate(queued)
             if decision.wait or c.shape.receipt
         }

@@ -1,0 +1,83 @@
+"""Acknowledged writes on their way to Redis: the journal, and who waits for what becomes of it."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+from .core.command import Command
+from .core.entry import Entry
+from .core.exchange import ReplyError
+from .errors import JournalFull
+from .events import EntryDeadLettered, Event, ServerLostData
+from .journal import Journal
+from .journal.base import NoRoom
+from .receipt import Queued
+from .snapshot import DeadLetter
+
+MAX_DEAD_LETTERS = 1000
+
+
+class Outbox:
+    """Takes writes in, and is the replay's listener (`core.batch.Listener`).
+
+    `make_receipt` gives the flavour's kind of receipt; `stamp` fills in what every event carries.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        counters: Counter[str],
+        emit: Callable[[Event], None],
+        stamp: Callable[[], tuple[str, float]],
+        make_receipt: Callable[[int, str], Queued],
+    ) -> None:
+        self.journal = journal
+        self.dead_letters: deque[DeadLetter] = deque(maxlen=MAX_DEAD_LETTERS)
+        self._counters = counters
+        self._emit = emit
+        self._stamp = stamp
+        self._make_receipt = make_receipt
+        self._receipts: weakref.WeakValueDictionary[int, Queued] = weakref.WeakValueDictionary()
+
+    def queue(self, commands: list[Command], db: int, at: float, retry_after: float | None) -> int:
+        """Journals `commands`, all or none. Returns the first sequence number.
+
+        Raises `JournalFull`.
+        """
+        try:
+            first = self.journal.append(commands, at, db)
+        except NoRoom:
+            self._counters["refused"] += 1
+            name = commands[0].shape.name
+            raise JournalFull(name, "the journal is full", retry_after) from None
+        self._counters["queued"] += len(commands)
+        return first
+
+    def receipt(self, seq: int, command: str) -> Queued:
+        """The receipt of entry `seq`, told when the entry is settled for as long as it is held."""
+        receipt = self._make_receipt(seq, command)
+        self._receipts[seq] = receipt
+        return receipt
+
+    def applied(self, entry: Entry, reply: Any) -> None:
+        self._counters["replayed"] += 1
+        receipt = self._receipts.pop(entry.seq, None)
+        if receipt is not None:
+            receipt.settle(True, reply)
+
+    def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
+        self._counters["dead_lettered"] += 1
+        message = None if error is None else error.message
+        self.dead_letters.append(
+            DeadLetter(entry.seq, entry.name, reason, message, entry.at, entry.payload)
+        )
+        receipt = self._receipts.pop(entry.seq, None)
+        if receipt is not None:
+            receipt.settle(False, error or ReplyError(f"SETASIDE {reason}"))
+        self._emit(EntryDeadLettered(*self._stamp(), entry.seq, entry.name, reason))
+
+    def lost_data(self, confirmed: int, found: int) -> None:
+        self._emit(ServerLostData(*self._stamp(), confirmed, found))
