@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
+from .catalog import shape_of
 from .entry import Entry
 from .exchange import ReplyError
+from .wire import unpack
 
 
 class Source(Protocol):
@@ -48,3 +50,19 @@ class Batch:
     last: int  # the sequence number up to which this batch settles the journal
     entries: list[Entry] = field(default_factory=list)
     aside: list[Entry] = field(default_factory=list)  # not to be sent
+
+
+def in_doubt(entries: list[Entry]) -> list[Entry]:
+    """Which of `entries`, that may be applied or not, cannot be sent again.
+
+    Those that are not safe to send twice, and what stands before one of them on the same key:
+    after `DEL k · RPUSH k a` a second DEL alone would take away what RPUSH has put there.
+    """
+    found: list[Entry] = []
+    keys: set[bytes] = set()
+    for entry in reversed(entries):
+        touched = shape_of(unpack(entry.at_deadline(entry.at, 0))).keys
+        if not entry.safe_twice or not keys.isdisjoint(touched):
+            found.append(entry)
+            keys.update(touched)
+    return found

@@ -13,6 +13,7 @@ from .breaker import State
 from .command import Command, Kind
 
 AWAY = "Redis is away"
+COUNTER = "the value of a counter decides what comes next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +95,12 @@ def _while_away(batch: Sequence[Command], view: View) -> Decision:
     for command in batch:
         shape = command.shape
         if shape.blocking:
-            return Refuse(shape.name, f"{AWAY} and a blocking command has nothing to wait for")
+            return Refuse(shape.name, f"{AWAY}: a blocking command has nothing to wait for")
         if shape.kind in (Kind.REFUSED, Kind.COUNTER):
-            return Refuse(shape.name, f"{AWAY} and {shape.reason or 'its answer decides'}")
+            return Refuse(shape.name, f"{AWAY}: {shape.reason or COUNTER}")
         if shape.kind is Kind.WRITE:
             if not (view.once or shape.safe_twice):
-                return Refuse(shape.name, f"{AWAY} and the ACL does not allow exactly-once replay")
+                return Refuse(shape.name, f"{AWAY}: the ACL does not allow exactly-once replay")
             steps.append(Step.QUEUE)
         else:
             steps.append(Step.NEUTRAL)

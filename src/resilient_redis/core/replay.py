@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .batch import Batch, Listener, Progress, Source, Unavailable
+from .batch import Batch, Listener, Progress, Source, Unavailable, in_doubt
 from .entry import Entry
 from .exchange import HOLDING, UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError, is_forbidden
 from .rights import Mode
@@ -114,9 +114,8 @@ class Replay:
         found = read_mark(_sound(reply), self._mark.session)
         if found is None:
             # W is gone. What an earlier connection sent may be in or not: nobody can say.
-            for entry in self._entries(self._confirmed, self._before):
-                if not entry.safe_twice:
-                    self._aside.setdefault(entry.seq, ("watermark", None))
+            for entry in in_doubt(self._entries(self._confirmed, self._before)):
+                self._aside.setdefault(entry.seq, ("watermark", None))
         elif found.seq < self._mark.seq:
             # The server went back behind what it had confirmed; what came later is gone as well.
             self._listener.lost_data(self._mark.seq, found.seq)

@@ -16,6 +16,18 @@ def pack(args: Iterable[bytes]) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(parts)
 
 
+def unpack(packed: bytes) -> tuple[bytes, ...]:
+    """The arguments of a command that `pack` made."""
+    args, at = [], packed.index(b"\n") + 1
+    while at < len(packed):
+        end = packed.index(b"\r\n", at)
+        start = end + 2
+        at = start + int(packed[at + 1 : end])
+        args.append(packed[start:at])
+        at += 2
+    return tuple(args)
+
+
 _RESP2 = {
     Wire.OK: b"+OK\r\n",
     Wire.NIL: b"$-1\r\n",
