@@ -352,7 +352,11 @@ class BreakerBase:
 
         Raises `JournalFull`.
         """
-        return self.outbox.queue(commands, db, at, self.retry_after())
+        first = self.outbox.queue(commands, db, at, self.retry_after())
+        # While the journal holds anything, nothing overtakes it.
+        self.gate_open = False
+        self.refresh()
+        return first
 
     def _make_receipt(self, seq: int, command: str) -> Queued:
         return Queued(seq, command)

@@ -64,7 +64,7 @@ class GuardedConnection(GuardedSocket):
 
     async def send_command(self, *args: Any, **kwargs: Any) -> None:
         """Sends a command, or decides what it is answered."""
-        if self._handshake is not None and self._in_handshake():
+        if self._in_handshake():
             await super().send_command(*args, **kwargs)
             return
         self._pipelined = False

@@ -7,7 +7,7 @@ It knows at each moment what was sent and which replies are awaited; what that m
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, ClassVar
 
 from redis.asyncio.connection import AbstractConnection
@@ -62,8 +62,7 @@ class GuardedSocket(AbstractConnection):
         self._reused = False  # a reply has come on this socket
         self._tied = False  # under WATCH
         self._loss: Sent | None = None  # what is known of the calls on a socket that was closed
-        self._handshake: asyncio.Task[Any] | None = None  # its traffic passes the guard by
-        self._opening: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[None] | None = None  # its traffic passes the guard by
         super().__init__(**kwargs)
         if self.breaker.template is None:
             self.breaker.template = Template(_stock(type(self)), kwargs, self.breaker.probe_timeout)
@@ -81,12 +80,13 @@ class GuardedSocket(AbstractConnection):
 
     async def connect(self) -> None:
         """For the pool, before the command is known: silent where Redis is away."""
-        if self._handshake is not None or self._usable():
+        if self._in_handshake() or self._usable():
             return
-        if self._writer is not None:
-            await self.disconnect(nowait=True)
-        self._forget()
-        self._tied = False
+        if self._opening is None:
+            if self._writer is not None:
+                await self.disconnect(nowait=True)
+            self._forget()
+            self._tied = False
         if self.breaker.closed:
             await self._open(self.breaker.deadline)
 
@@ -109,23 +109,9 @@ class GuardedSocket(AbstractConnection):
             # A pub/sub reader and a subscriber share a connection: one of them opens it.
             await asyncio.wait({self._opening}, timeout=max(seconds, 0.001))
             return self._usable()
-        loop = breaker.adopt()
         era, self._outage = breaker.era, breaker.outages
-        self._sent_at = self._cleared_at = breaker.clock()
-        task = self._opening = self._handshake = loop.create_task(self._connect_and_introduce())
         breaker.connections.add(self)
-        if breaker.timer is None:
-            breaker.arm()
-        try:
-            await asyncio.wait({task}, timeout=max(seconds, 0.001))
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
-            self._opening = self._handshake = None
-        error: BaseException | None = TimeoutError("Timeout connecting to server")
-        if not task.cancelled():
-            error = task.exception()
+        error = await self._past_the_guard(self._connect_and_introduce(), seconds)
         self._reused, self._tied, self._loss = False, False, None
         if error is None:
             return True
@@ -134,6 +120,35 @@ class GuardedSocket(AbstractConnection):
             raise error
         breaker.failure(era, error)
         return False
+
+    async def _past_the_guard(
+        self, work: Coroutine[Any, Any, None], seconds: float
+    ) -> BaseException | None:
+        """Runs redis-py's own traffic (a handshake, a PING) for `seconds` at most.
+
+        Returns what it raised. The opening of the breaker ends it at once.
+        """
+        breaker = self.breaker
+        self._sent_at = self._cleared_at = breaker.clock()
+        task = self._opening = breaker.adopt().create_task(work)
+        if breaker.timer is None:
+            breaker.arm()
+        try:
+            await asyncio.wait({task}, timeout=max(seconds, 0.001))
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
+        except BaseException:
+            # The caller was cancelled: half a handshake must not be left on the connection.
+            task.cancel()
+            await asyncio.wait({task})
+            await self.disconnect(nowait=True)
+            raise
+        finally:
+            self._opening = None
+        if task.cancelled():
+            return TimeoutError("Timeout connecting to server")
+        return task.exception()
 
     async def _connect_and_introduce(self) -> None:
         # retry_socket_connect: no retry of redis-py inside ours (110 connects for one command).
@@ -218,7 +233,7 @@ class GuardedSocket(AbstractConnection):
     # -- on the wire ----------------------------------------------------------------------
 
     def _in_handshake(self) -> bool:
-        return self._handshake is not None and self._handshake is asyncio.current_task()
+        return self._opening is not None and self._opening is asyncio.current_task()
 
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> Packed:
         """As in redis-py; the result still knows its commands."""
@@ -284,7 +299,7 @@ class GuardedSocket(AbstractConnection):
                 await self.disconnect(nowait=True)
             if not await self._open(seconds):
                 return False
-        if check_health and self._check_is_due() and not await self._healthy():
+        if check_health and self._check_is_due() and not await self._healthy(seconds):
             return False
         if (breaker.era, breaker.gate_open) != before:
             return False  # it has tripped, or the journal has filled, while we connected
@@ -300,20 +315,18 @@ class GuardedSocket(AbstractConnection):
             return False
         return asyncio.get_running_loop().time() > self.next_health_check
 
-    async def _healthy(self) -> bool:
-        """redis-py's health check, whose PING passes the guard by."""
+    async def _healthy(self, seconds: float) -> bool:
+        """redis-py's health check, once: what is to be done about a failure is decided here."""
         era = self.breaker.era
-        self._handshake = asyncio.current_task()
-        try:
-            await super().check_health()  # type: ignore[no-untyped-call]  # redis-py
-        except OUTAGE as error:
-            if not is_outage(error):
-                raise
-            self.breaker.failure(era, error)
-            return False
-        finally:
-            self._handshake = None
-        return True
+        ping = self._send_ping()  # type: ignore[no-untyped-call]  # redis-py
+        error = await self._past_the_guard(ping, seconds)
+        if error is None:
+            return True
+        await self.disconnect(nowait=True)
+        if not is_outage(error):
+            raise error
+        self.breaker.failure(era, error)
+        return False
 
 
 def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
