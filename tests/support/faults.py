@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -79,7 +80,7 @@ class Latency(Fault):
 
     async def act(self, link: Link, direction: str, chunk: bytes) -> bytes:
         self.fire()
-        await asyncio.sleep(self.delay())
+        await asyncio.sleep(link.arrived[direction] + self.delay() - time.monotonic())
         return chunk
 
 

@@ -22,7 +22,7 @@ import struct
 import time
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from resilient_redis.cli.servers import free_port
 
@@ -44,6 +44,8 @@ from .faults import (
 if TYPE_CHECKING:
     from .faults import Match
 
+    Chunks: TypeAlias = asyncio.Queue[tuple[bytes, float]]  # with the time of arrival
+
 EOF = b""
 F = TypeVar("F", bound=Fault)
 
@@ -58,6 +60,7 @@ class Link:
         self.sent = bytearray()  # everything that came from the client
         self.forwarded = 0  # how much of it has been through the faults
         self.received = bytearray()  # everything that came from the server
+        self.arrived = {UP: 0.0, DOWN: 0.0}  # when the bytes at hand came (monotonic)
         self.reset = {UP: False, DOWN: False}  # whether that side ended by RST
 
     @property
@@ -171,7 +174,7 @@ class ChaosProxy:
     def latency(
         self, seconds: float, jitter: float = 0.0, match: Match = None, direction: str | None = None
     ) -> Fault:
-        """Each chunk comes later."""
+        """Each chunk arrives that much later; chunks overlap, as on a long line."""
         return self.add(Latency(lambda: seconds + random.random() * jitter, match, direction))
 
     def drop_requests(self, match: Match = None, times: int | None = None) -> Fault:
@@ -269,7 +272,7 @@ class ChaosProxy:
             return
         link.server.transport.set_write_buffer_limits(high=0)
         for direction, reader in ((UP, from_client), (DOWN, from_server)):
-            queue: asyncio.Queue[bytes] = asyncio.Queue()
+            queue: Chunks = asyncio.Queue()
             self._spawn(self._read(link, direction, reader, queue))
             self._spawn(self._write(link, direction, queue))
 
@@ -278,7 +281,7 @@ class ChaosProxy:
         link: Link,
         direction: str,
         reader: asyncio.StreamReader,
-        queue: asyncio.Queue[bytes],
+        queue: Chunks,
     ) -> None:
         seen = link.sent if direction == UP else link.received
         chunk = b"?"
@@ -288,10 +291,15 @@ class ChaosProxy:
             except OSError:
                 chunk, link.reset[direction] = EOF, True
             seen += chunk
-            queue.put_nowait(chunk)
+            queue.put_nowait((chunk, time.monotonic()))
 
-    async def _write(self, link: Link, direction: str, queue: asyncio.Queue[bytes]) -> None:
-        while (chunk := await queue.get()) != EOF:
+    async def _write(
+        self, link: Link, direction: str, queue: asyncio.Queue[tuple[bytes, float]]
+    ) -> None:
+        while True:
+            chunk, link.arrived[direction] = await queue.get()
+            if chunk == EOF:
+                break
             size = len(chunk)
             for fault in list(self.faults):
                 if chunk and fault.applies(link, direction, len(chunk)):

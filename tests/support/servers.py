@@ -86,6 +86,7 @@ class Rig:
             admin.script_flush()
             admin.function_flush()
             admin.flushall()
+            admin.config_resetstat()
         except redis.RedisError as error:
             print(f"{self.server!r} cannot be reset ({error!r}): another one")
             return False
@@ -123,11 +124,11 @@ class Rig:
         return sum(int(client["id"]) != own for client in self.admin.client_list())
 
     def connections_received(self) -> int:
-        """How many connections the server has accepted since it started."""
+        """How many connections the server has accepted since the last reset."""
         return int(self.admin.info("stats")["total_connections_received"])
 
     def calls(self, command: str) -> int:
-        """How often the server executed a command since it started, or CONFIG RESETSTAT."""
+        """How often the server executed a command since the last reset."""
         stats = self.admin.info("commandstats")
         return int(stats.get(f"cmdstat_{command.lower()}", {}).get("calls", 0))
 

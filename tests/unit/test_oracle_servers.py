@@ -107,3 +107,14 @@ def test_history_notes_what_never_ended_as_unknown() -> None:
     call.end(ACK)
     assert [op.outcome for op in history.ops()] == [ACK, Outcome.UNKNOWN]
     assert len(history) == 2
+
+
+def test_the_same_key_in_another_database_is_another_key(valkey_rig: Rig) -> None:
+    history = History()
+    history.begin(1, "k", Kind.REGISTER, "v1").end(ACK)
+    history.begin(1, "k", Kind.REGISTER, "v2", db=3).end(ACK)
+    with redis.Redis(port=valkey_rig.port, db=3) as client:
+        client.set("k", "v1")
+        client.set("k", "v2")
+    verdict = valkey_rig.check(history.ops())
+    assert (verdict.lost, verdict.foreign) == (1, 1), str(verdict)

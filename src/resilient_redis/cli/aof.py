@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DIRECTORY = "appendonlydir"  # the default of `appenddirname`
+TIMESTAMP = b"#TS"  # not the name of any command
 
 
 class AOFError(ValueError):
@@ -29,6 +30,7 @@ class Effect:
     db: int
     args: tuple[bytes, ...]
     offset: int  # bytes from the start of the history: a mark to read from later
+    second: int | None = None  # unix time of the last `#TS:` before it (aof-timestamp-enabled)
 
     @property
     def name(self) -> bytes:
@@ -60,6 +62,7 @@ def read_effects(directory: Path, since: int = 0) -> list[Effect]:
     """Every effect from the mark `since` on (see `position`), transactions laid flat."""
     effects: list[Effect] = []
     db = start = 0
+    second: int | None = None
     files = aof_files(directory)
     for path in files:
         data = path.read_bytes()
@@ -71,10 +74,12 @@ def read_effects(directory: Path, since: int = 0) -> list[Effect]:
                 )
         else:
             for offset, args in _applied(data, str(path), last=path is files[-1]):
-                if args[0].upper() == b"SELECT":
+                if args[0] == TIMESTAMP:
+                    second = int(args[1])
+                elif args[0].upper() == b"SELECT":
                     db = int(args[1])
                 elif start + offset >= since:
-                    effects.append(Effect(len(effects), db, args, start + offset))
+                    effects.append(Effect(len(effects), db, args, start + offset, second))
         start += len(data)
     return effects
 
@@ -85,13 +90,19 @@ def position(directory: Path) -> int:
 
 
 def parse(data: bytes, source: str = "AOF") -> Iterator[tuple[int, int, tuple[bytes, ...]]]:
-    """(offset, end, args) of each whole command; stops before a torn one at the end."""
+    """(offset, end, args) of each whole command; stops before a torn one at the end.
+
+    An annotation `#TS:<unix time>` comes as if it were a command of that name.
+    """
     at, size = 0, len(data)
     while at < size:
         line_end = data.find(b"\r\n", at)
         if data[at : at + 1] == b"#":
             if line_end < 0:
                 return
+            name, _, value = data[at:line_end].partition(b":")
+            if name == TIMESTAMP:
+                yield at, line_end + 2, (name, value)
             at = line_end + 2
             continue
         if data[at : at + 1] != b"*":
@@ -129,7 +140,7 @@ def _applied(data: bytes, source: str, *, last: bool) -> Iterator[tuple[int, tup
         elif name == b"EXEC":
             yield from held
             open_since, held = None, []
-        elif open_since is not None:
+        elif open_since is not None and name != TIMESTAMP:
             held.append((offset, args))
         else:
             yield offset, args

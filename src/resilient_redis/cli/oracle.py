@@ -183,10 +183,26 @@ class Judge:
 
     def _ttls(self) -> None:
         for op in self.ops:
-            if op.kind is Kind.REGISTER and op.ttl_ms is not None and op.acknowledged:
-                where = self.seen.get(op.id)
-                if where:  # of several the last one counts: it is what the key lives by
-                    self._judge_drift(op, self._drift(op, expiry(self.events[where[-1]].effect)))
+            if op.kind is not Kind.REGISTER or op.ttl_ms is None or not op.acknowledged:
+                continue
+            where = self.seen.get(op.id)
+            if where and not self._taken_back(op, where[-1]):  # of several the last one counts
+                self._judge_drift(op, self._drift(op, expiry(self.events[where[-1]].effect)))
+
+    def _taken_back(self, op: Op, index: int) -> bool:
+        """Whether a too late expiry was mended by a removal that came after the due time.
+
+        That is how Valkey writes down the second execution of a SET whose deadline has passed. An
+        expiry by itself leaves the same trace, but not before its time: the time stamps of the
+        file, full seconds, must show that it came earlier.
+        """
+        if index + 1 >= len(self.events) or self.events[index + 1].what != "remove":
+            return False
+        second = self.events[index + 1].effect.second
+        if second is None:
+            return False
+        latest = (second + 1) * 1000
+        return op.wall_ms + (op.ttl_ms or 0) <= latest <= expiry(self.events[index].effect)
 
     def _drift(self, op: Op, expiry_ms: float) -> float:
         """How far an expiry is outside of what the call allows (0: inside)."""

@@ -37,7 +37,7 @@ log = logging.getLogger("resilient_redis.cli")
 VALKEY, REDIS = "valkey", "redis"
 PERSISTENCE = (
     *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
-    *("--auto-aof-rewrite-percentage", "0"),
+    *("--auto-aof-rewrite-percentage", "0", "--aof-timestamp-enabled", "yes"),
 )
 
 # The child asks the kernel to be killed with its parent, then becomes the server. A `preexec_fn`
@@ -189,9 +189,13 @@ class ServerProcess:
 
     # -- what it does
 
-    def start(self) -> ServerProcess:
-        """Start, and come back when the server answers a PING."""
+    def start(self, *, wait: bool = True) -> ServerProcess:
+        """Start, and come back when the server answers a PING; or at once, see `ready`."""
         if self.running:
+            return self
+        if not wait:
+            self._port = self._port or free_port()
+            self._spawn()
             return self
         for attempt in range(5):
             if self._port is None:
@@ -218,11 +222,22 @@ class ServerProcess:
             self._process = None
         self.frozen = False
 
-    def restart(self) -> ServerProcess:
+    def restart(self, *, wait: bool = True) -> ServerProcess:
         """Kill if still there; start on the same port with the same data."""
         self.kill()
         self._given_port = self.port
-        return self.start()
+        return self.start(wait=wait)
+
+    def ready(self) -> bool:
+        """Whether it answers a PING now; an error if it has ended."""
+        if not self.running:
+            raise ServerError(f"the {self.flavour} server ended at once:\n{self._log_tail()}")
+        answer = _ask(self.port, b"INFO server\r\n", 0.5)
+        # The port may be another server's, whose answer says so while ours is about to fail.
+        # An error (no right, a password) is taken for ours.
+        found = re.search(rb"process_id:(\d+)", answer)
+        ours = int(found[1]) == self.pid if found else answer.startswith(b"-")
+        return ours and ping(self.port)
 
     def freeze(self) -> None:
         """SIGSTOP: the kernel still accepts connections and bytes, nothing answers."""
@@ -300,14 +315,7 @@ class ServerProcess:
     def _wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + self.start_timeout
         while time.monotonic() < deadline:
-            if not self.running:
-                raise ServerError(f"the {self.flavour} server ended at once:\n{self._log_tail()}")
-            answer = _ask(self.port, b"INFO server\r\n", 0.5)
-            # The port may be another server's, whose answer says so while ours is about to fail.
-            # An error (no right, a password) is taken for ours.
-            found = re.search(rb"process_id:(\d+)", answer)
-            ours = int(found[1]) == self.pid if found else answer.startswith(b"-")
-            if ours and ping(self.port):
+            if self.ready():
                 return
             time.sleep(0.002)
         raise ServerError(
