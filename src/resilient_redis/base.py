@@ -41,6 +41,8 @@ logger = logging.getLogger("resilient_redis")
 # Connections that died with an unanswered write; the fence looks at these. 10,000 of them are
 # 1 MB, and more than any pool.
 MAX_SUSPECTS = 10_000
+# Entries that a drain replays in one or two round trips.
+TAIL = 1000
 
 
 class BreakerBase:
@@ -260,7 +262,6 @@ class BreakerBase:
             self.counters["trips"] += 1
             self.gate_open = False
             self._held = None
-            self._attempt = 0
         self.refresh()
         old, new, cause = move.old.value, move.new.value, move.cause.value
         self.emit(StateChanged(*self._stamp(), old, new, move.era, cause))
@@ -341,6 +342,7 @@ class BreakerBase:
             held=self._held,
             waited=waited,
             once=self.replay.mode is not Mode.BARE,
+            tail=len(self.outbox.journal) <= TAIL,
         )
         decision = decide(batch, view)
         if isinstance(decision, Refuse):

@@ -57,10 +57,7 @@ def test_healthy_everything_is_sent(line: str) -> None:
     ],
 )
 def test_away_reads_are_neutral_and_writes_queued(view: View, line: str, step: Step) -> None:
-    if view is WAITED and step is Step.QUEUE:
-        assert decide(batch(line), view) == Answer((step,), wait=True)
-    else:
-        assert decide(batch(line), view) == Answer((step,))
+    assert decide(batch(line), view) == Answer((step,))
 
 
 @pytest.mark.parametrize("view", [AWAY, PROBING, WAITED])
@@ -87,6 +84,11 @@ def test_a_pipeline_of_reads_and_writes_is_answered_one_by_one() -> None:
 
 def test_draining_writes_queue_behind_and_wait_for_their_reply() -> None:
     assert decide(batch(SET, RPUSH), DRAINING) == Answer((Step.QUEUE,) * 2, wait=True)
+
+
+def test_at_the_tail_of_a_drain_writes_wait_so_that_it_ends() -> None:
+    tail = View(State.CLOSED, draining=True, held=None, waited=False, once=True, tail=True)
+    assert decide(batch(SET), tail) == AwaitDrain()
 
 
 @pytest.mark.parametrize("lines", [[GET], [INCR], ["LPOP l"], [SET, GET], ["PING"]])

@@ -73,6 +73,7 @@ class Shape:
     blocking: bool = False  # may wait at the server by design
     block_ms: int = 0  # how long a blocking READ or TAKE asks to wait; 0 is for ever
     ttl: RelativeTTL | None = None
+    max_age: float | None = None  # seconds until it is set aside, where a rule says so
     reason: str = ""  # why a REFUSED command is refused, in words for the caller
 
 

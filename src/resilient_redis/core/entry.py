@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from .command import Command
 from .wire import pack
 
-# seq, monotonic time of the call, ms to live (-1: none), where the deadline goes, db, flags,
-# length of the name, length of the payload
-_HEADER = struct.Struct("<QdqIHBBI")
+# seq, monotonic time of the call, ms to live (-1: none), where the deadline goes, seconds until it
+# is set aside (-1: as the journal says), db, flags, length of the name, length of the payload
+_HEADER = struct.Struct("<QdqIdHBBI")
 _SAFE_TWICE, _GROWS = 1, 2
 
 
@@ -35,6 +35,7 @@ class Entry:
     gap: int
     safe_twice: bool
     grows: bool
+    max_age: float | None = None
 
     def age(self, now: float) -> float:
         """Seconds since the call."""
@@ -69,7 +70,9 @@ def entry_of(command: Command, seq: int, at: float, db: int) -> Entry:
     """The entry that holds `command`, called at monotonic time `at` on database `db`."""
     payload, ttl_ms, gap = pack_write(command)
     shape = command.shape
-    return Entry(seq, at, db, shape.name, payload, ttl_ms, gap, shape.safe_twice, shape.grows)
+    return Entry(
+        seq, at, db, shape.name, payload, ttl_ms, gap, shape.safe_twice, shape.grows, shape.max_age
+    )
 
 
 def encode(entry: Entry) -> bytes:
@@ -77,15 +80,16 @@ def encode(entry: Entry) -> bytes:
     name = entry.name.encode()
     flags = _SAFE_TWICE * entry.safe_twice + _GROWS * entry.grows
     ttl = -1 if entry.ttl_ms is None else entry.ttl_ms
+    age = -1.0 if entry.max_age is None else entry.max_age
     header = _HEADER.pack(
-        entry.seq, entry.at, ttl, entry.gap, entry.db, flags, len(name), len(entry.payload)
+        entry.seq, entry.at, ttl, entry.gap, age, entry.db, flags, len(name), len(entry.payload)
     )
     return header + name + entry.payload
 
 
 def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
     """The entry at `offset`, and the offset behind it."""
-    seq, at, ttl, gap, db, flags, name_len, length = _HEADER.unpack_from(record, offset)
+    seq, at, ttl, gap, age, db, flags, name_len, length = _HEADER.unpack_from(record, offset)
     start = offset + _HEADER.size
     body = start + name_len
     end = body + length
@@ -99,4 +103,5 @@ def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
         gap,
         bool(flags & _SAFE_TWICE),
         bool(flags & _GROWS),
+        None if age < 0 else age,
     ), end

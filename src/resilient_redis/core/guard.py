@@ -22,7 +22,9 @@ class View:
 
     `draining`: the journal holds something, so nothing may pass it. `held`: the error code under
     which the server takes no writes, if it does not. `waited`: this batch has already waited for
-    the drain as long as it may. `once`: the server grants what exactly-once replay needs.
+    the drain as long as it may. `once`: the server grants what exactly-once replay needs. `tail`:
+    so little is left to be replayed that it is done sooner than what is appended to it: with a
+    round trip of 100 ms and 1,000 writes a second the journal was never empty at any one moment.
     """
 
     state: State
@@ -30,6 +32,7 @@ class View:
     held: str | None
     waited: bool
     once: bool
+    tail: bool = False
 
 
 class Step(Enum):
@@ -81,9 +84,11 @@ def decide(batch: Sequence[Command], view: View) -> Decision:
         return _while_held(batch, view)
     if not view.draining:
         return Send()
-    if all(c.shape.kind is Kind.WRITE for c in batch) and _all_once(batch, view):
-        return Answer((Step.QUEUE,) * len(batch), wait=True)
-    return _while_away(batch, view) if view.waited else AwaitDrain()
+    if view.waited:
+        return _while_away(batch, view)
+    if view.tail or not all(c.shape.kind is Kind.WRITE for c in batch):
+        return AwaitDrain()
+    return Answer((Step.QUEUE,) * len(batch), wait=True) if _all_once(batch, view) else AwaitDrain()
 
 
 def _all_once(batch: Sequence[Command], view: View) -> bool:

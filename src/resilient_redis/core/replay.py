@@ -21,6 +21,7 @@ from typing import Any
 from .batch import Batch, Listener, Progress, Source, Unavailable, in_doubt
 from .entry import Entry
 from .exchange import HOLDING, UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError, is_forbidden
+from .premise import Premises
 from .rights import Mode
 from .watermark import GUARD, Mark, read_mark
 from .wire import pack
@@ -65,6 +66,7 @@ class Replay:
         self._db = 0  # the database of `_mark`
         self._dirty: set[int] = set()  # databases in which W was set
         self._pipe: deque[Batch] = deque()
+        self.premises = Premises()
         self._blocked = False  # the server has refused a write on this connection
         self._selected = -1
         self._time = (0.0, 0)  # our clock in seconds, the server's in unix ms
@@ -88,6 +90,7 @@ class Replay:
                 yield from self._finish(self._pipe.popleft())
             elif drained:
                 self.held = None
+                self.premises.forget()
                 return None
             elif self._blocked:
                 return self.held
@@ -144,6 +147,8 @@ class Replay:
         """Sends batches until the pipe is full. True where nothing is left to be sent."""
         depth = self._depth if self.mode is not Mode.CHECKED else 1
         while len(self._pipe) < depth:
+            if self.premises and not self._pipe:
+                yield from self._check_premises()
             batch = self._build()
             if batch is None:
                 return True
@@ -175,7 +180,7 @@ class Replay:
                 batch = Batch(entry.db, bare, self._sent)
                 if self._blocked and not denied:
                     break
-            if entry.db != batch.db or len(batch.entries) >= limit:
+            if entry.db != batch.db or len(batch.entries) >= limit or entry.seq in self.premises:
                 break
             if self._is_aside(entry, now):
                 batch.aside.append(entry)
@@ -186,8 +191,14 @@ class Replay:
             batch.last = entry.seq
         return batch
 
+    def _check_premises(self) -> Dialogue[None]:
+        for seq in (yield from self.premises.check()):
+            self._aside.setdefault(seq, ("premise", None))
+        self._selected = -1
+
     def _is_aside(self, entry: Entry, now: float) -> bool:
-        if entry.seq > self._tried and entry.age(now) > self._source.max_age:
+        limit = self._source.max_age if entry.max_age is None else entry.max_age
+        if entry.seq > self._tried and entry.age(now) > limit:
             self._aside.setdefault(entry.seq, ("age", None))
         elif self.mode is Mode.BARE and not entry.safe_twice:
             self._aside.setdefault(entry.seq, ("rights", None))

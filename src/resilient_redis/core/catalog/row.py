@@ -91,6 +91,7 @@ class Row:
                 self.blocking,
                 0,
                 None,
+                None,
                 self.reason,
             )
             return shape if self.by_args is None else self.by_args(args, shape)

@@ -1,0 +1,97 @@
+"""The premise: what a task was told while Redis was away must not destroy what Redis holds.
+
+`value = await get(k) or default; await set(k, value)` reads neutrally through an outage and would
+write the default over real data. So a write to a key that the same task has read as neutral is
+applied only if the key really is absent; else it is set aside.
+
+What takes keys away or lets them expire carries nothing of what was read (cache-aside deletes what
+it could not read), and is always applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .command import Command, Kind
+from .exchange import Dialogue, Exchange
+from .wire import pack
+
+#: Keys remembered of one task, 1 MB at 100 B each. Beyond it every write of that task is
+#: conditional: a write too many may be set aside, no data are destroyed.
+MAX_KEYS = 10_000
+
+_UNCONDITIONAL = frozenset(
+    {"DEL", "UNLINK", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST"}
+)
+
+
+class NeutralReads:
+    """The keys that one task has read as neutral."""
+
+    __slots__ = ("_keys", "_overflown")
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[int, bytes]] = set()
+        self._overflown = False
+
+    def add(self, db: int, keys: Iterable[bytes]) -> None:
+        if len(self._keys) >= MAX_KEYS:
+            self._overflown = True
+        else:
+            self._keys.update((db, key) for key in keys)
+
+    def discard(self, db: int, keys: Iterable[bytes]) -> None:
+        """The task has read these keys from the real server."""
+        self._keys.difference_update((db, key) for key in keys)
+
+    def __bool__(self) -> bool:
+        return bool(self._keys) or self._overflown
+
+    def holds_for(self, command: Command, db: int) -> bool:
+        """Whether `command` may be applied only if its keys are absent."""
+        shape = command.shape
+        if shape.kind not in (Kind.WRITE, Kind.COUNTER) or shape.name in _UNCONDITIONAL:
+            return False
+        return self._overflown or any((db, key) in self._keys for key in shape.keys)
+
+
+class Premises:
+    """Journal entries that are applied only if their keys are absent, until that is known."""
+
+    def __init__(self) -> None:
+        self._unchecked: dict[int, tuple[int, tuple[bytes, ...]]] = {}
+        self._absent: set[tuple[int, bytes]] = set()  # before the drain; what is there now is ours
+
+    def add(self, seq: int, db: int, keys: tuple[bytes, ...]) -> None:
+        self._unchecked[seq] = (db, keys)
+
+    def __contains__(self, seq: int) -> bool:
+        return seq in self._unchecked
+
+    def __bool__(self) -> bool:
+        return bool(self._unchecked)
+
+    def check(self) -> Dialogue[list[int]]:
+        """Asks for all keys in one round trip a database; returns the entries to be set aside.
+
+        A key that cannot be asked for counts as present.
+        """
+        failed: list[int] = []
+        for db in sorted({db for db, _ in self._unchecked.values()}):
+            entries = {s: keys for s, (at, keys) in self._unchecked.items() if at == db}
+            asked = sorted({k for keys in entries.values() for k in keys} - self._known(db))
+            ask = [pack((b"SELECT", b"%d" % db)), *(pack((b"EXISTS", key)) for key in asked)]
+            _, *replies = yield Exchange(b"".join(ask), len(ask))
+            self._absent.update((db, k) for k, r in zip(asked, replies, strict=True) if r == 0)
+            absent = self._known(db)
+            failed += [seq for seq, keys in entries.items() if not absent.issuperset(keys)]
+            for seq in entries:
+                del self._unchecked[seq]
+        return failed
+
+    def _known(self, db: int) -> set[bytes]:
+        return {key for at, key in self._absent if at == db}
+
+    def forget(self) -> None:
+        """The drain is over."""
+        self._absent.clear()
