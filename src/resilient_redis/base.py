@@ -23,6 +23,7 @@ from .core.fence import Identity
 from .core.guard import Decision, Refuse, View, decide
 from .core.replay import Replay
 from .core.rights import Mode
+from .core.rules import apply_rules
 from .events import (
     Event,
     FenceDenied,
@@ -33,6 +34,8 @@ from .events import (
 )
 from .journal import Journal, MemoryJournal
 from .outbox import Outbox
+from .policy import Policy
+from .provenance import Provenance
 from .receipt import Queued
 from .snapshot import DeadLetter, Snapshot
 
@@ -51,6 +54,7 @@ class BreakerBase:
     def __init__(
         self,
         *,
+        policy: Policy | None,
         failure_threshold: int,
         recovery_timeout: float,
         journal: Journal | None,
@@ -80,6 +84,9 @@ class BreakerBase:
         self.clock = time.monotonic
         self.name = name or "redis"
         self._core = Breaker(failure_threshold)
+        self._rules = () if policy is None else tuple(rule.compiled for rule in policy.rules)
+        self.provenance = Provenance()
+        self._gate_opened = 0.0
         self._observers: list[Observer] = []
         self._suspects: deque[Identity] = deque(maxlen=MAX_SUSPECTS)
         self._held: str | None = None
@@ -212,7 +219,9 @@ class BreakerBase:
         return not (self.closed and self.gate_open)
 
     def refresh(self) -> None:
-        self.live = self.closed and self.gate_open
+        if self.provenance and self.gate_open:
+            self.provenance.expire(self.clock() - self._gate_opened)
+        self.live = self.closed and self.gate_open and not self.provenance
         self.suspicious = self.closed and self._core.failures > 0
 
     def failure(self, era: int, error: BaseException) -> None:
@@ -295,6 +304,7 @@ class BreakerBase:
         self._attempt = 0
         self._retry_at = None
         self.gate_open = True
+        self._gate_opened = self.clock()
         self.refresh()
 
     def learn_rights(self, mode: Mode, missing: tuple[str, ...]) -> None:
@@ -349,12 +359,21 @@ class BreakerBase:
             self.counters["refused"] += 1
         return decision
 
-    def queue(self, commands: list[Command], db: int, at: float) -> int:
+    def ruled(self, batch: list[Command]) -> list[Command]:
+        """`batch` with the answers of this breaker's policy."""
+        return apply_rules(self._rules, batch) if self._rules else batch
+
+    def queue(self, commands: list[Command], db: int, at: float, owner: Any) -> int:
         """Journals `commands`, all or none; returns the first sequence number.
 
         Raises `JournalFull`.
         """
         first = self.outbox.queue(commands, db, at, self.retry_after())
+        reads = self.provenance.reads_of(owner)
+        if reads is not None:
+            for seq, command in enumerate(commands, first):
+                if reads.holds_for(command, db):
+                    self.replay.premises.add(seq, db, command.shape.keys)
         # While the journal holds anything, nothing overtakes it.
         self.gate_open = False
         self.refresh()

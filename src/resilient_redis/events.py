@@ -92,11 +92,20 @@ class ServerLostData(Event):
 
 @dataclass(frozen=True, slots=True)
 class EntryDeadLettered(Event):
-    """Entry `seq` was set aside. `reason`: "error", "age", "watermark" or "premise"."""
+    """Entry `seq` was set aside. `reason`: "error", "age", "watermark" or "rights"."""
 
     seq: int
     command: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PremisesFailed(Event):
+    """In this drain `count` writes were set aside: their keys, read as neutral by the same task
+    while Redis was away, do exist.
+    """
+
+    count: int
 
 
 Observer = Callable[[Event], None]

@@ -70,14 +70,16 @@ class Outbox:
 
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
         self._counters["dead_lettered"] += 1
+        self._counters["premise"] += reason == "premise"
         message = None if error is None else error.message
         self.dead_letters.append(
             DeadLetter(entry.seq, entry.name, reason, message, entry.at, entry.payload)
         )
         receipt = self._receipts.pop(entry.seq, None)
         if receipt is not None:
-            receipt.settle(False, error or ReplyError(f"SETASIDE {reason}"))
-        self._emit(EntryDeadLettered(*self._stamp(), entry.seq, entry.name, reason))
+            receipt.settle(False, error or ReplyError(f"{reason.upper()} the write was set aside"))
+        if reason != "premise":  # of those there is one event a drain
+            self._emit(EntryDeadLettered(*self._stamp(), entry.seq, entry.name, reason))
 
     def lost_data(self, confirmed: int, found: int) -> None:
         self._emit(ServerLostData(*self._stamp(), confirmed, found))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A queued write that was not applied, and why: "error", "age", "watermark" or "rights".
+    """A queued write that was not applied, and why: "error", "age", "premise", "watermark"
+    or "rights".
 
     `payload` is the command as RESP bytes, `at` the monotonic time of the call; `error` is the
     server's message where there is one.

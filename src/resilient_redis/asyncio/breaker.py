@@ -12,6 +12,7 @@ from tenacity.wait import wait_base
 from ..base import BreakerBase, logger
 from ..core.breaker import Cause, State, Transition
 from ..journal import Journal
+from ..policy import Policy
 from ..receipt import Queued
 from ..seam.failures import is_alive
 from .link import Link, Template
@@ -49,13 +50,14 @@ class RedisCircuitBreaker(BreakerBase):
 
     `failure_threshold` (default 5): consecutive failed sockets that open it, at least 1.
     `recovery_timeout` (10.0 s): the longest wait between two probes while open; the first comes
-    after about 50 ms, and the wait doubles. `journal` (a new `MemoryJournal()`): where
-    acknowledged writes wait. `deadline` (1.0 s): how long a caller waits at most for a server that
-    does not answer. `probe_timeout` (1.0 s): how long a probe may take. `drain_wait` (1.0 s): how
-    long a command waits at most for the replay before it is answered as while open. `batch_size`
-    (1,000): entries in one EXEC of the replay, 1 to 1,000. `name` ("redis") stands in events and
-    logs. `watermark_prefix` ("resilient-redis:"): how the keys begin that a replay sets for its
-    duration. `recovery_wait`: a tenacity wait strategy in place of the doubling one.
+    after about 50 ms, and the wait doubles. `policy` (`Policy.cache()`): which keys and commands
+    get which answer. `journal` (a new `MemoryJournal()`): where acknowledged writes wait.
+    `deadline` (1.0 s): how long a caller waits at most for a server that does not answer.
+    `probe_timeout` (1.0 s): how long a probe may take. `drain_wait` (1.0 s): how long a command
+    waits at most for the replay before it is answered as while open. `batch_size` (1,000): entries
+    in one EXEC of the replay, 1 to 1,000. `name` ("redis") stands in events and logs.
+    `watermark_prefix` ("resilient-redis:"): how the keys begin that a replay sets for its duration.
+    `recovery_wait`: a tenacity wait strategy in place of the doubling one.
 
     No I/O happens at construction. It serves one event loop at a time.
     """
@@ -63,6 +65,7 @@ class RedisCircuitBreaker(BreakerBase):
     def __init__(
         self,
         *,
+        policy: Policy | None = None,
         failure_threshold: int = 5,
         recovery_timeout: float = 10.0,
         journal: Journal | None = None,
@@ -75,6 +78,7 @@ class RedisCircuitBreaker(BreakerBase):
         recovery_wait: wait_base | None = None,
     ) -> None:
         super().__init__(
+            policy=policy,
             failure_threshold=failure_threshold,
             recovery_timeout=recovery_timeout,
             journal=journal,

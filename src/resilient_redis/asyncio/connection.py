@@ -1,197 +1,33 @@
 """`ResilientConnection`: a redis-py connection whose commands pass the guard.
 
 The healthy path is redis-py's own behind one attribute test (`breaker.live`). Everything else
-starts in `_carry` (a command cannot simply be sent) or `_lost` (its reply did not come).
+starts in `carry.py` (a command cannot simply be sent) or in `_lost` (its reply did not come).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
-from ..core.command import Command, Kind
-from ..core.exchange import ReplyError
-from ..core.guard import Answer, AwaitDrain, Refuse, Sent, Step, Unknown, lost, writes
-from ..core.wire import reply_bytes
-from ..errors import CommandRefused, JournalFull, OutcomeUnknown
-from ..receipt import Queued
-from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage, out_of_memory, parse_error
-from ..seam.packed import Call, Packed, commands_of
-from ..seam.replies import OwnReplies, encode_reply
+from ..core.command import Kind
+from ..core.guard import Sent, Unknown, lost, writes
+from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
+from ..seam.packed import commands_of
+from ..seam.replies import OwnReplies
 from .breaker import RedisCircuitBreaker
-from .wire import PUBSUB, SESSION, GuardedSocket
-
-# Waits between two attempts of one caller while the breaker is still closed, in seconds: quick,
-# because five refusals should open it within tens of milliseconds.
-_PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04)
-_LAST_PAUSE = 0.08
+from .carry import LIVE, GuardedSender, Slot
 
 
-class _Live:
-    """In `_slots`: this reply is read from the socket."""
-
-
-LIVE = _Live()
-#: A reply that is not read from the socket: RESP bytes, RESP bytes whose place a receipt takes in
-#: the end, or an error.
-Slot = _Live | bytes | tuple[bytes, Queued] | Exception
-
-
-class GuardedConnection(GuardedSocket):
+class GuardedConnection(GuardedSender):
     """Mixed into a connection class of redis-py; see `ResilientConnection`."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        self._slots: deque[Slot] | None = None  # where replies do not all come from the socket
-        self._delivered = 0
-        self._own: OwnReplies | None = None
-        super().__init__(**kwargs)
 
     @classmethod
     def bound_to(cls, breaker: RedisCircuitBreaker) -> type[GuardedConnection]:
         """A subclass whose connections use `breaker`, for where only a class can be given."""
         return type(cls.__name__, (cls,), {"bound_breaker": breaker, "__module__": cls.__module__})
-
-    def _forget(self) -> None:
-        super()._forget()
-        self._slots = None
-        self._delivered = 0
-
-    # -- sending --------------------------------------------------------------------------
-
-    async def send_command(self, *args: Any, **kwargs: Any) -> None:
-        """Sends a command, or decides what it is answered."""
-        if self._in_handshake():
-            await super().send_command(*args, **kwargs)
-            return
-        self._pipelined = False
-        await self._submit((args,), kwargs.get("check_health", True), None)
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Sends what `pack_commands` made, or decides what it is answered."""
-        if isinstance(command, Packed) and not self._in_handshake():
-            self._pipelined = True
-            await self._submit(command.calls, check_health, command)
-        else:
-            await super().send_packed_command(command, check_health)
-
-    async def _submit(
-        self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
-    ) -> None:
-        self._delivered = 0
-        if self.receipts:
-            self.receipts = {}
-        if self.breaker.live and self._usable() and not (check_health and self._check_is_due()):
-            special = calls[0][0] in SESSION
-            if special or self._tied:
-                self._tie(calls)
-            self._slots = None
-            self._track(calls)
-            await self._write(packed or self.pack_command(*calls[0]))
-            if special and calls[0][0] in PUBSUB:
-                self._forget()
-            return
-        if self._sent is not None:  # left behind by a caller who went away
-            await self.disconnect(nowait=True)
-        self._forget()
-        slots = await self._carry(calls, self.breaker.clock(), check_health)
-        self._slots = None if all(slot is LIVE for slot in slots) else deque(slots)
-
-    async def _carry(
-        self, calls: Sequence[Call], at: float, check_health: bool = False, touched: bool = False
-    ) -> list[Slot]:
-        """Sends `calls` or answers them; returns where each reply comes from.
-
-        `at` is when the caller called. `touched`: some of it may have run already, so that a
-        refusal would be a lie.
-        """
-        breaker = self.breaker
-        batch = commands_of(calls, self.encoder)
-        start = breaker.clock()
-        until = start + breaker.deadline
-        pauses = iter(_PAUSES)
-        while True:
-            waited = breaker.clock() - start
-            decision = breaker.decide(batch, waited >= breaker.drain_wait)
-            if isinstance(decision, Refuse):
-                raise self._refusal(decision, touched)
-            if isinstance(decision, AwaitDrain):
-                breaker.start_recovery()
-                await breaker.wait_drained(breaker.drain_wait - waited)
-                continue
-            steps = decision.steps if isinstance(decision, Answer) else (Step.SEND,) * len(calls)
-            live = [call for call, step in zip(calls, steps, strict=True) if step is Step.SEND]
-            if live and not await self._attempt(live, check_health, until - breaker.clock()):
-                if breaker.closed and breaker.clock() >= until:
-                    name = batch[0].shape.name
-                    late = Refuse(name, f"no connection within {breaker.deadline:g} s")
-                    raise self._refusal(late, touched)
-                if breaker.closed:
-                    await breaker.pause(next(pauses, _LAST_PAUSE))
-                continue
-            if not isinstance(decision, Answer):
-                return [LIVE] * len(calls)
-            try:
-                return await self._answer(batch, decision, at)
-            except JournalFull as error:
-                if touched:
-                    raise self._unknown(error.command) from error
-                raise
-
-    async def _answer(self, batch: list[Command], decision: Answer, at: float) -> list[Slot]:
-        """Journals what is to be queued, and finds the replies."""
-        breaker = self.breaker
-        steps = decision.steps
-        queued = [c for c, step in zip(batch, steps, strict=True) if step is Step.QUEUE]
-        first = breaker.queue(queued, int(self.db), at) if queued else 0
-        breaker.start_recovery()
-        receipts = {
-            first + i: breaker.outbox.receipt(first + i, c.shape.name)
-            for i, c in enumerate(queued)
-            if decision.wait or c.shape.receipt
-        }
-        if decision.wait:
-            await breaker.wait_settled(list(receipts.values()), breaker.drain_wait)
-        slots: list[Slot] = []
-        seq = first
-        for command, step in zip(batch, steps, strict=True):
-            if step is Step.SEND:
-                slots.append(LIVE)
-            elif step is Step.NEUTRAL:
-                breaker.counters["neutral"] += 1
-                slots.append(reply_bytes(command.shape, self.protocol))
-            else:
-                slots.append(self._acknowledge(command, receipts.get(seq)))
-                seq += 1
-        return slots
-
-    def _acknowledge(self, command: Command, receipt: Queued | None) -> Slot:
-        """The real reply, if the entry was replayed meanwhile; else what a queued write answers."""
-        acknowledgement = reply_bytes(command.shape, self.protocol)
-        if receipt is not None and receipt.settled:
-            try:
-                value = receipt.result()
-            except ReplyError as error:
-                return parse_error(self, error.message)
-            if value is not None:  # None: applied, but its reply was lost
-                return encode_reply(value, self.protocol)
-        if receipt is not None and command.shape.receipt:
-            return acknowledgement, receipt
-        return acknowledgement
-
-    def _refusal(self, refuse: Refuse, touched: bool) -> Exception:
-        if touched:
-            return self._unknown(refuse.command)
-        if refuse.oom:
-            return out_of_memory()
-        return CommandRefused(refuse.command, refuse.reason, self.breaker.retry_after())
-
-    def _unknown(self, command: str) -> OutcomeUnknown:
-        self.breaker.counters["unknown"] += 1
-        return OutcomeUnknown(command, self._replies)
 
     # -- replies --------------------------------------------------------------------------
 

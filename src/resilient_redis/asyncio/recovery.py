@@ -12,7 +12,7 @@ from ..core.batch import Unavailable
 from ..core.breaker import Cause
 from ..core.exchange import ReplyError
 from ..core.fence import fence
-from ..events import ProbeFailed, ReplayFinished, ReplayStarted
+from ..events import PremisesFailed, ProbeFailed, ReplayFinished, ReplayStarted
 from ..seam.failures import OUTAGE
 from .link import Link
 
@@ -93,6 +93,7 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
     """Fence and replay on `link`. True while the link is good."""
     started = breaker.clock()
     applied, letters = breaker.replay.applied_count, breaker.counters["dead_lettered"]
+    premises = breaker.counters["premise"]
     try:
         await _fence(breaker, link)
         if breaker.pending:
@@ -112,6 +113,8 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
         return True
     breaker.open_gate()
     applied = breaker.replay.applied_count - applied
+    if failed := breaker.counters["premise"] - premises:
+        breaker.emit(PremisesFailed(breaker.name, breaker.clock(), failed))
     if applied or breaker.counters["dead_lettered"] > letters:
         now = breaker.clock()
         dead = breaker.counters["dead_lettered"] - letters

@@ -115,11 +115,15 @@ class GuardedSocket(AbstractConnection):
         self._reused, self._tied, self._loss = False, False, None
         if error is None:
             return True
+        await self._failed(era, error)
+        return False
+
+    async def _failed(self, era: int, error: BaseException) -> None:
+        """What went past the guard has failed: counted if it is an outage, else raised."""
         await self.disconnect(nowait=True)
         if not is_outage(error):
             raise error
-        breaker.failure(era, error)
-        return False
+        self.breaker.failure(era, error)
 
     async def _past_the_guard(
         self, work: Coroutine[Any, Any, None], seconds: float
@@ -286,19 +290,24 @@ class GuardedSocket(AbstractConnection):
             self._forget()
             raise
 
+    async def _ready(self, seconds: float) -> bool:
+        """Makes sure of a connection of now. False where Redis is away."""
+        if self._usable():
+            return True
+        if self._writer is not None:
+            await self.disconnect(nowait=True)
+        return await self._open(seconds)
+
     async def _attempt(self, calls: Sequence[Call], check_health: bool, seconds: float) -> bool:
         """Puts `calls` on the wire. False where that failed and nothing of them was sent."""
         breaker = self.breaker
         before = (breaker.era, breaker.gate_open)
-        if not self._usable():
-            if self._tied and calls[0][0] not in BINDS:
-                # A new connection has no WATCH. redis-py makes a WatchError of this.
-                self._tied = False
-                raise ConnectionError("the connection was lost under WATCH")
-            if self._writer is not None:
-                await self.disconnect(nowait=True)
-            if not await self._open(seconds):
-                return False
+        if self._tied and calls[0][0] not in BINDS and not self._usable():
+            # A new connection has no WATCH. redis-py makes a WatchError of this.
+            self._tied = False
+            raise ConnectionError("the connection was lost under WATCH")
+        if not await self._ready(seconds):
+            return False
         if check_health and self._check_is_due() and not await self._healthy(seconds):
             return False
         if (breaker.era, breaker.gate_open) != before:
@@ -322,10 +331,7 @@ class GuardedSocket(AbstractConnection):
         error = await self._past_the_guard(ping, seconds)
         if error is None:
             return True
-        await self.disconnect(nowait=True)
-        if not is_outage(error):
-            raise error
-        self.breaker.failure(era, error)
+        await self._failed(era, error)
         return False
 
 

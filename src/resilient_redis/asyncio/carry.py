@@ -1,0 +1,243 @@
+"""What becomes of a batch that cannot simply be sent: it waits, is answered, queued or refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from ..core.command import Command, Kind
+from ..core.exchange import ReplyError
+from ..core.guard import Answer, AwaitDrain, Refuse, Send, Step
+from ..core.premise import NeutralReads
+from ..core.wire import pack, reply_bytes
+from ..errors import CommandRefused, JournalFull, OutcomeUnknown
+from ..receipt import Queued
+from ..seam.failures import out_of_memory, parse_error
+from ..seam.packed import Call, Packed, commands_of
+from ..seam.replies import OwnReplies, encode_reply
+from .wire import PUBSUB, SESSION, GuardedSocket
+
+# Waits between two attempts of one caller while the breaker is still closed, in seconds: quick,
+# because five refusals should open it within tens of milliseconds.
+_PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04)
+_LAST_PAUSE = 0.08
+
+
+READ_AS_NEUTRAL = (
+    "this task was told during the outage that its key is empty, and it is not: read it again"
+)
+
+
+class _Live:
+    """In `_slots`: this reply is read from the socket."""
+
+
+LIVE = _Live()
+#: A reply that is not read from the socket: RESP bytes, RESP bytes whose place a receipt takes in
+#: the end, or an error.
+Slot = _Live | bytes | tuple[bytes, Queued] | Exception
+
+
+class GuardedSender(GuardedSocket):
+    """The sending half of `GuardedConnection`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._slots: deque[Slot] | None = None  # where replies do not all come from the socket
+        self._delivered = 0
+        self._own: OwnReplies | None = None
+        super().__init__(**kwargs)
+
+    def _forget(self) -> None:
+        super()._forget()
+        self._slots = None
+        self._delivered = 0
+
+    # -- sending --------------------------------------------------------------------------
+
+    async def send_command(self, *args: Any, **kwargs: Any) -> None:
+        """Sends a command, or decides what it is answered."""
+        if self._in_handshake():
+            await super().send_command(*args, **kwargs)
+            return
+        self._pipelined = False
+        await self._submit((args,), kwargs.get("check_health", True), None)
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Sends what `pack_commands` made, or decides what it is answered."""
+        if isinstance(command, Packed) and not self._in_handshake():
+            self._pipelined = True
+            await self._submit(command.calls, check_health, command)
+        else:
+            await super().send_packed_command(command, check_health)
+
+    async def _submit(
+        self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
+    ) -> None:
+        self._delivered = 0
+        if self.receipts:
+            self.receipts = {}
+        if self.breaker.live and self._usable() and not (check_health and self._check_is_due()):
+            special = calls[0][0] in SESSION
+            if special or self._tied:
+                self._tie(calls)
+            self._slots = None
+            self._track(calls)
+            await self._write(packed or self.pack_command(*calls[0]))
+            if special and calls[0][0] in PUBSUB:
+                self._forget()
+            return
+        if self._sent is not None:  # left behind by a caller who went away
+            await self.disconnect(nowait=True)
+        self._forget()
+        slots = await self._carry(calls, self.breaker.clock(), check_health)
+        self._slots = None if all(slot is LIVE for slot in slots) else deque(slots)
+
+    async def _carry(
+        self, calls: Sequence[Call], at: float, check_health: bool = False, touched: bool = False
+    ) -> list[Slot]:
+        """Sends `calls` or answers them; returns where each reply comes from.
+
+        `at` is when the caller called. `touched`: some of it may have run already, so that a
+        refusal would be a lie.
+        """
+        breaker = self.breaker
+        batch = breaker.ruled(commands_of(calls, self.encoder))
+        owner, db = asyncio.current_task(), int(self.db)
+        start = breaker.clock()
+        until = start + breaker.deadline
+        pauses = iter(_PAUSES)
+        while True:
+            waited = breaker.clock() - start
+            decision = breaker.decide(batch, waited >= breaker.drain_wait)
+            if isinstance(decision, Refuse):
+                raise self._refusal(decision, touched)
+            if isinstance(decision, AwaitDrain):
+                breaker.start_recovery()
+                await breaker.wait_drained(breaker.drain_wait - waited)
+                continue
+            if isinstance(decision, Send) and (reads := breaker.provenance.reads_of(owner)):
+                back = await self._back_from_outage(batch, reads, until - breaker.clock())
+                if back is None:
+                    continue
+                if isinstance(back, Refuse):
+                    raise self._refusal(back, touched)
+                decision = back
+            steps = decision.steps if isinstance(decision, Answer) else (Step.SEND,) * len(calls)
+            live = [call for call, step in zip(calls, steps, strict=True) if step is Step.SEND]
+            if live and not await self._attempt(live, check_health, until - breaker.clock()):
+                if breaker.closed and breaker.clock() >= until:
+                    name = batch[0].shape.name
+                    late = Refuse(name, f"no connection within {breaker.deadline:g} s")
+                    raise self._refusal(late, touched)
+                if breaker.closed:
+                    await breaker.pause(next(pauses, _LAST_PAUSE))
+                continue
+            if not isinstance(decision, Answer):
+                breaker.provenance.live(owner, batch, db)
+                breaker.refresh()
+                return [LIVE] * len(calls)
+            try:
+                return await self._answer(batch, decision, at, owner)
+            except JournalFull as error:
+                if touched:
+                    raise self._unknown(error.command) from error
+                raise
+
+    async def _back_from_outage(
+        self, batch: list[Command], reads: NeutralReads, seconds: float
+    ) -> Answer | Send | Refuse | None:
+        """Redis is back, but this task has been told that keys are empty: its writes to them must
+        not go over what they hold. None: decide again, time has passed.
+        """
+        db = int(self.db)
+        risky = [command for command in batch if reads.holds_for(command, db)]
+        if not risky:
+            return Send()
+        if all(command.shape.kind is Kind.WRITE for command in batch):
+            return Answer(
+                (Step.QUEUE,) * len(batch), wait=True
+            )  # the replay looks before it writes
+        if not await self._ready(seconds):
+            return None
+        keys = [key for command in risky for key in command.shape.keys]
+        absent = await self._absent(keys, seconds)
+        if absent is None:
+            return None
+        reads.discard(db, keys)
+        return None if absent else Refuse(risky[0].shape.name, READ_AS_NEUTRAL)
+
+    async def _absent(self, keys: list[bytes], seconds: float) -> bool | None:
+        """Whether none of `keys` exists; None where Redis is away."""
+        found: list[Any] = []
+
+        async def ask() -> None:
+            await self.send_packed_command(pack((b"EXISTS", *keys)), check_health=False)
+            found.append(await self.read_response())
+
+        era = self.breaker.era
+        error = await self._past_the_guard(ask(), seconds)
+        if error is not None:
+            await self._failed(era, error)
+            return None
+        return bool(found == [0])
+
+    async def _answer(
+        self, batch: list[Command], decision: Answer, at: float, owner: Any
+    ) -> list[Slot]:
+        """Journals what is to be queued, and finds the replies."""
+        breaker = self.breaker
+        steps = decision.steps
+        for command, step in zip(batch, steps, strict=True):
+            if step is Step.NEUTRAL:
+                breaker.counters["neutral"] += 1
+                breaker.provenance.neutral(owner, command, int(self.db))
+        queued = [c for c, step in zip(batch, steps, strict=True) if step is Step.QUEUE]
+        first = breaker.queue(queued, int(self.db), at, owner) if queued else 0
+        breaker.start_recovery()
+        receipts = {
+            first + i: breaker.outbox.receipt(first + i, c.shape.name)
+            for i, c in enumerate(queued)
+            if decision.wait or c.shape.receipt
+        }
+        if decision.wait:
+            await breaker.wait_settled(list(receipts.values()), breaker.drain_wait)
+        slots: list[Slot] = []
+        seq = first
+        for command, step in zip(batch, steps, strict=True):
+            if step is Step.SEND:
+                slots.append(LIVE)
+            elif step is Step.NEUTRAL:
+                slots.append(reply_bytes(command.shape, self.protocol))
+            else:
+                slots.append(self._acknowledge(command, receipts.get(seq)))
+                seq += 1
+        return slots
+
+    def _acknowledge(self, command: Command, receipt: Queued | None) -> Slot:
+        """The real reply, if the entry was replayed meanwhile; else what a queued write answers."""
+        acknowledgement = reply_bytes(command.shape, self.protocol)
+        if receipt is not None and receipt.settled:
+            try:
+                value = receipt.result()
+            except ReplyError as error:
+                if error.code == "PREMISE":
+                    return acknowledgement  # set aside, as it would be had it been queued earlier
+                return parse_error(self, error.message)
+            if value is not None:  # None: applied, but its reply was lost
+                return encode_reply(value, self.protocol)
+        if receipt is not None and command.shape.receipt:
+            return acknowledgement, receipt
+        return acknowledgement
+
+    def _refusal(self, refuse: Refuse, touched: bool) -> Exception:
+        if touched:
+            return self._unknown(refuse.command)
+        if refuse.oom:
+            return out_of_memory()
+        return CommandRefused(refuse.command, refuse.reason, self.breaker.retry_after())
+
+    def _unknown(self, command: str) -> OutcomeUnknown:
+        self.breaker.counters["unknown"] += 1
+        return OutcomeUnknown(command, self._replies)

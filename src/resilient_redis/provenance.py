@@ -1,0 +1,48 @@
+"""Who was told what while Redis was away: the memory behind the premise (`core/premise.py`)."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from .core.command import Command, Kind
+from .core.premise import NeutralReads
+
+# Seconds after an outage for which a task's writes to what it had read as neutral are still
+# checked. A task that has ended is forgotten at once.
+LIFETIME = 60.0
+
+
+class Provenance:
+    """The neutral reads of each owner: a task, or a thread."""
+
+    def __init__(self) -> None:
+        self._reads: weakref.WeakKeyDictionary[Any, NeutralReads] = weakref.WeakKeyDictionary()
+
+    def __bool__(self) -> bool:
+        return bool(self._reads)
+
+    def reads_of(self, owner: Any) -> NeutralReads | None:
+        return self._reads.get(owner) if self._reads else None
+
+    def neutral(self, owner: Any, command: Command, db: int) -> None:
+        """`owner` was told that there is nothing in the keys of `command`."""
+        if command.shape.kind is Kind.READ:
+            self._reads.setdefault(owner, NeutralReads()).add(db, command.shape.keys)
+
+    def live(self, owner: Any, batch: Sequence[Command], db: int) -> None:
+        """`owner` reads from the server again."""
+        reads = self.reads_of(owner)
+        if reads is None:
+            return
+        for command in batch:
+            if command.shape.kind is Kind.READ:
+                reads.discard(db, command.shape.keys)
+        if not reads:
+            del self._reads[owner]
+
+    def expire(self, since_recovery: float) -> None:
+        """`since_recovery`: seconds since the gate opened."""
+        if since_recovery > LIFETIME:
+            self._reads.clear()
