@@ -19,6 +19,7 @@ from tenacity.wait import wait_base
 
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
+from .core.entry import entry_of
 from .core.fence import Identity
 from .core.guard import Decision, Refuse, View, decide
 from .core.replay import Replay
@@ -28,6 +29,7 @@ from .events import (
     Event,
     FenceDenied,
     Observer,
+    PremisesFailed,
     RightsMissing,
     StateChanged,
     WritesHeld,
@@ -378,6 +380,11 @@ class BreakerBase:
         self.gate_open = False
         self.refresh()
         return first
+
+    def set_aside(self, command: Command, db: int, at: float) -> None:
+        """A write whose premise has failed while the server was asked directly."""
+        self.outbox.dead_letter(entry_of(command, 0, at, db), "premise", None)
+        self.emit(PremisesFailed(*self._stamp(), 1))
 
     def _make_receipt(self, seq: int, command: str) -> Queued:
         return Queued(seq, command)

@@ -155,33 +155,36 @@ class GuardedSender(GuardedSocket):
         risky = [command for command in batch if reads.holds_for(command, db)]
         if not risky:
             return Send()
-        if all(command.shape.kind is Kind.WRITE for command in batch):
-            return Answer(
-                (Step.QUEUE,) * len(batch), wait=True
-            )  # the replay looks before it writes
         if not await self._ready(seconds):
             return None
-        keys = [key for command in risky for key in command.shape.keys]
-        absent = await self._absent(keys, seconds)
-        if absent is None:
+        exists = await self._exist(risky, seconds)
+        if exists is None:
             return None
-        reads.discard(db, keys)
-        return None if absent else Refuse(risky[0].shape.name, READ_AS_NEUTRAL)
+        for command, there in zip(risky, exists, strict=True):
+            if not there:
+                reads.discard(db, command.shape.keys)
+        if not any(exists):
+            return None
+        if any(command.shape.kind is Kind.REFUSED for command in batch):
+            return Refuse(risky[0].shape.name, READ_AS_NEUTRAL)  # a transaction is one unit
+        failed = {id(command) for command, there in zip(risky, exists, strict=True) if there}
+        return Answer(tuple(Step.ASIDE if id(c) in failed else Step.SEND for c in batch))
 
-    async def _absent(self, keys: list[bytes], seconds: float) -> bool | None:
-        """Whether none of `keys` exists; None where Redis is away."""
-        found: list[Any] = []
+    async def _exist(self, commands: list[Command], seconds: float) -> list[bool] | None:
+        """Of each command whether any of its keys exists; None where Redis is away."""
+        found: list[bool] = []
 
         async def ask() -> None:
-            await self.send_packed_command(pack((b"EXISTS", *keys)), check_health=False)
-            found.append(await self.read_response())
+            asks = [pack((b"EXISTS", *command.shape.keys)) for command in commands]
+            await self.send_packed_command(b"".join(asks), check_health=False)
+            found.extend([await self.read_response() != 0 for _ in asks])
 
         era = self.breaker.era
         error = await self._past_the_guard(ask(), seconds)
         if error is not None:
             await self._failed(era, error)
             return None
-        return bool(found == [0])
+        return found
 
     async def _answer(
         self, batch: list[Command], decision: Answer, at: float, owner: Any
@@ -208,6 +211,9 @@ class GuardedSender(GuardedSocket):
         for command, step in zip(batch, steps, strict=True):
             if step is Step.SEND:
                 slots.append(LIVE)
+            elif step is Step.ASIDE:
+                breaker.set_aside(command, int(self.db), at)
+                slots.append(reply_bytes(command.shape, self.protocol))
             elif step is Step.NEUTRAL:
                 slots.append(reply_bytes(command.shape, self.protocol))
             else:
