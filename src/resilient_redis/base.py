@@ -68,13 +68,8 @@ class BreakerBase:
         watermark_prefix: str,
         recovery_wait: wait_base | None,
     ) -> None:
-        for option, seconds in (
-            ("recovery_timeout", recovery_timeout),
-            ("deadline", deadline),
-            ("probe_timeout", probe_timeout),
-        ):
-            if seconds <= 0:
-                raise ValueError(f"{option} must be above 0 seconds, not {seconds}")
+        _check_seconds(recovery_timeout=recovery_timeout, deadline=deadline)
+        _check_seconds(probe_timeout=probe_timeout)
         if drain_wait < 0:
             raise ValueError(f"drain_wait must be at least 0 seconds, not {drain_wait}")
         if not 1 <= batch_size <= 1000:
@@ -108,7 +103,7 @@ class BreakerBase:
             self._stamp,
             self._make_receipt,
         )
-        self.rights_asked = False  # by the first connection that comes up
+        self.rights_asked = self.rights_known = False  # by the first connection that comes up
         self.fence_denied = False
         self.replay = Replay(
             self.outbox.journal,
@@ -116,6 +111,7 @@ class BreakerBase:
             watermark=watermark_prefix.encode() + _token(),
             new_session=_token,
             clock=self._now,
+            wall_ms=lambda: int(time.time() * 1000),
             batch_size=batch_size,
         )
         self.rights_key = watermark_prefix.encode() + b"rights:" + _token()
@@ -240,8 +236,10 @@ class BreakerBase:
         self._last_error = type(error).__name__
 
     def take_permit(self) -> Permit | None:
-        """The right to probe, if it is to be had; it lapses after twice `probe_timeout`."""
-        taken = self._core.take_permit(self.clock(), 2 * self.probe_timeout)
+        """The right to probe, if it is to be had; it lapses after ten times `probe_timeout`, which
+        a handshake step by step may take.
+        """
+        taken = self._core.take_permit(self.clock(), 10 * self.probe_timeout)
         if taken is None:
             return None
         permit, move = taken
@@ -311,14 +309,14 @@ class BreakerBase:
 
     def learn_rights(self, mode: Mode, missing: tuple[str, ...]) -> None:
         """What the ACL allows; known from the first healthy connection on."""
+        self.rights_asked = self.rights_known = True
         self.replay.mode = mode
         if missing:
             self.emit(RightsMissing(*self._stamp(), missing))
 
     def suspect(self, identity: Identity | None) -> None:
         """A connection ended with an unanswered write on it."""
-        if identity is not None:
-            self._suspects.append(identity)
+        self._suspects.append(identity or Identity(0, "", self.clock()))
 
     @property
     def suspects(self) -> list[Identity]:
@@ -396,3 +394,9 @@ class BreakerBase:
 def _token() -> bytes:
     """Unlike any before, on any machine."""
     return uuid.uuid4().hex.encode()
+
+
+def _check_seconds(**options: float) -> None:
+    for option, seconds in options.items():
+        if seconds <= 0:
+            raise ValueError(f"{option} must be above 0 seconds, not {seconds}")

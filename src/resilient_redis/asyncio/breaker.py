@@ -15,7 +15,8 @@ from ..journal import Journal
 from ..policy import Policy
 from ..receipt import Queued
 from ..seam.failures import is_alive
-from .link import Link, Template
+from .ending import end
+from .link import Template, answers
 from .recovery import recover
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class RedisCircuitBreaker(BreakerBase):
         self._hang_check: asyncio.Task[None] | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._closed = False
+        self._answers = 0
 
     # -- one event loop at a time -------------------------------------------------------
 
@@ -150,6 +152,14 @@ class RedisCircuitBreaker(BreakerBase):
         super().hold(code)
         self.wake()
         self.start_recovery()
+
+    async def breathe(self) -> None:
+        """Lets others run now and then: what is answered without I/O never yields by itself, and a
+        consumer that polls would stop the very recovery that it waits for.
+        """
+        self._answers += 1
+        if self._answers % 32 == 0:
+            await asyncio.sleep(0)
 
     async def pause(self, seconds: float) -> bool:
         """Sleeps, or until something changes. True if something did."""
@@ -219,11 +229,16 @@ class RedisCircuitBreaker(BreakerBase):
             self._ask(min(left, self.deadline)), name=f"{self.name}-hang-check"
         )
 
+    async def hang_verdict(self) -> None:
+        """If the question is being asked, waits for the answer that is due at any moment."""
+        if self._hang_check is not None and not self._hang_check.done():
+            await asyncio.wait({self._hang_check}, timeout=0.05)
+
     async def _ask(self, seconds: float) -> None:
         asked, era = self.clock(), self.era
         assert self.template is not None
         try:
-            (await Link.probe(self.template, self.clock, seconds)).abort()
+            await asyncio.wait_for(answers(self.template), seconds)
         except Exception as error:  # noqa: BLE001 - classified below, and nobody awaits this task
             if not is_alive(error):
                 if self.era == era:
@@ -253,14 +268,16 @@ class RedisCircuitBreaker(BreakerBase):
         while self.busy and (left := until - self.clock()) > 0:
             self.start_recovery()
             await self.pause(left)
+        if self._recovery is not None and (left := until - self.clock()) > 0:
+            # The gate opens before the watermarks are deleted.
+            await asyncio.wait({self._recovery}, timeout=left)
         self._closed = True
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
         for task in (self._recovery, self._hang_check):
-            if task is not None and not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            if task is not None:
+                await end(task)
         if self.pending:
             logger.error(
                 "%s: closed with %d acknowledged writes unapplied", self.name, self.pending

@@ -19,10 +19,8 @@ from ..seam.packed import Call, Packed, commands_of
 from ..seam.replies import OwnReplies, encode_reply
 from .wire import PUBSUB, SESSION, GuardedSocket
 
-# Waits between two attempts of one caller while the breaker is still closed, in seconds: quick,
-# because five refusals should open it within tens of milliseconds.
-_PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04)
-_LAST_PAUSE = 0.08
+# Seconds between two attempts for one caller while the breaker is still closed.
+_PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)
 
 
 READ_AS_NEUTRAL = (
@@ -46,6 +44,8 @@ class GuardedSender(GuardedSocket):
     def __init__(self, **kwargs: Any) -> None:
         self._slots: deque[Slot] | None = None  # where replies do not all come from the socket
         self._delivered = 0
+        self._losses = 0  # how often this batch has failed
+        self._until = 0.0  # until when it is repeated
         self._own: OwnReplies | None = None
         super().__init__(**kwargs)
 
@@ -75,16 +75,18 @@ class GuardedSender(GuardedSocket):
     async def _submit(
         self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
     ) -> None:
-        self._delivered = 0
+        self._delivered = self._losses = 0
         if self.receipts:
             self.receipts = {}
         if self.breaker.live and self._usable() and not (check_health and self._check_is_due()):
+            # Packed first: a value that has no bytes is the caller's mistake, and leaves no trace.
+            chunks = packed or self.pack_command(*calls[0])
             special = calls[0][0] in SESSION
             if special or self._tied:
                 self._tie(calls)
             self._slots = None
             self._track(calls)
-            await self._write(packed or self.pack_command(*calls[0]))
+            await self._write(chunks)
             if special and calls[0][0] in PUBSUB:
                 self._forget()
             return
@@ -102,12 +104,15 @@ class GuardedSender(GuardedSocket):
         `at` is when the caller called. `touched`: some of it may have run already, so that a
         refusal would be a lie.
         """
+        if not self.breaker.live:
+            await self.breaker.breathe()
         breaker = self.breaker
         batch = breaker.ruled(commands_of(calls, self.encoder))
         owner, db = asyncio.current_task(), int(self.db)
         start = breaker.clock()
-        until = start + breaker.deadline
-        pauses = iter(_PAUSES)
+        if not self._losses:
+            self._until = start + breaker.deadline
+        until = self._until
         while True:
             waited = breaker.clock() - start
             decision = breaker.decide(batch, waited >= breaker.drain_wait)
@@ -127,12 +132,13 @@ class GuardedSender(GuardedSocket):
             steps = decision.steps if isinstance(decision, Answer) else (Step.SEND,) * len(calls)
             live = [call for call, step in zip(calls, steps, strict=True) if step is Step.SEND]
             if live and not await self._attempt(live, check_health, until - breaker.clock()):
+                if breaker.clock() >= until:
+                    await breaker.hang_verdict()
                 if breaker.closed and breaker.clock() >= until:
                     name = batch[0].shape.name
                     late = Refuse(name, f"no connection within {breaker.deadline:g} s")
                     raise self._refusal(late, touched)
-                if breaker.closed:
-                    await breaker.pause(next(pauses, _LAST_PAUSE))
+                await self._pause()
                 continue
             if not isinstance(decision, Answer):
                 breaker.provenance.live(owner, batch, db)
@@ -144,6 +150,15 @@ class GuardedSender(GuardedSocket):
                 if touched:
                     raise self._unknown(error.command) from error
                 raise
+
+    async def _pause(self) -> None:
+        """Between two attempts for one caller: quick, because five refusals should open the breaker
+        within tens of milliseconds.
+        """
+        pause = _PAUSES[min(self._losses, len(_PAUSES) - 1)]
+        self._losses += 1
+        if self.breaker.closed:
+            await self.breaker.pause(pause)
 
     async def _back_from_outage(
         self, batch: list[Command], reads: NeutralReads, seconds: float

@@ -13,7 +13,7 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
 from ..core.command import Kind
-from ..core.guard import Sent, Unknown, lost, writes
+from ..core.guard import Refuse, Sent, Unknown, lost, writes
 from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
 from ..seam.replies import OwnReplies
@@ -41,12 +41,14 @@ class GuardedConnection(GuardedSender):
     ) -> Any:
         """The next reply: from the socket, or the one that was decided."""
         if (self._sent is None and self._slots is None) or self._in_handshake():
-            return await super().read_response(
+            reply = await super().read_response(
                 disable_decoding,
                 timeout,
                 disconnect_on_error=disconnect_on_error,
                 push_request=push_request,
             )
+            self._sent_at = self.breaker.clock()
+            return reply
         while True:
             if self._slots is not None and self._slots[0] is not LIVE:
                 return await self._deliver(disable_decoding)
@@ -168,6 +170,13 @@ class GuardedConnection(GuardedSender):
             self._forget()
             raise ConnectionError("the connection was lost under WATCH") from error
         touched = writes(done) or (sent is Sent.MAYBE and writes(rest))
+        if not self._losses:
+            self._until = breaker.clock() + breaker.deadline
+        elif breaker.closed and breaker.clock() >= self._until:
+            # Others are served meanwhile, so nothing but this ends the repeats.
+            late = Refuse(rest[0].shape.name, f"its reply was lost {self._losses + 1} times")
+            raise self._refusal(late, touched) from error
+        await self._pause()
         carried = await self._carry(calls, at, touched=touched)
         self._replies, self._delivered = replies, delivered
         self._merge(carried, slots)

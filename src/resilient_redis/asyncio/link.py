@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, TimeoutError
 
-from ..core.exchange import Dialogue, Exchange, Replies, ReplyError
+from ..core.exchange import UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError, is_forbidden
 from ..core.fence import Identity, identity_of
 from ..core.wire import pack
 from ..seam.failures import parse_error
@@ -54,38 +54,29 @@ class Link:
         self._timeout = timeout
         self._replies = make_reader()
         self.identity: Identity | None = None
+        self.fresh = True  # no replay has run on it
 
     @classmethod
     async def open(cls, template: Template, clock: Callable[[], float]) -> Link:
-        """Connects, authenticates, and learns how the server knows this connection."""
+        """Connects, authenticates, has PING answered, and learns how the server knows this link.
+
+        Each step may take the template's timeout: on a long way a handshake of five round trips
+        takes longer than that, and proves all the while that the server lives.
+        """
         link = cls(template.make(), template.timeout)
         try:
-            await asyncio.wait_for(link._connection.connect(), template.timeout)  # type: ignore[no-untyped-call]  # redis-py
-            (info,) = await link.exchange(Exchange(pack((b"CLIENT", b"INFO")), 1))
+            await link._connection.connect()  # type: ignore[no-untyped-call]  # redis-py
+            asks = pack((b"PING",)) + pack((b"CLIENT", b"INFO"))
+            pong, info = await link.exchange(Exchange(asks, 2))
+            # A user who may not even PING has shown a server that answers.
+            if isinstance(pong, ReplyError) and not is_forbidden(pong):
+                raise parse_error(link._connection, pong.message)
         except BaseException:
             link.abort()
             raise
         if isinstance(info, (bytes, str)):
             link.identity = identity_of(info, clock())
         return link
-
-    @classmethod
-    async def probe(cls, template: Template, clock: Callable[[], float], seconds: float) -> Link:
-        """A link to a server that has answered PING, all of it within `seconds`."""
-        link: Link | None = None
-
-        async def dial() -> Link:
-            nonlocal link
-            link = await cls.open(template, clock)
-            await link.ping()
-            return link
-
-        try:
-            return await asyncio.wait_for(dial(), seconds)
-        except BaseException:
-            if link is not None:
-                link.abort()
-            raise
 
     async def exchange(self, ask: Exchange) -> Replies:
         """Sends and receives. Raises redis-py's errors where the connection fails."""
@@ -123,12 +114,6 @@ class Link:
         finally:
             dialogue.close()
 
-    async def ping(self) -> None:
-        """PING, and nothing but PONG will do. Raises the error reply as redis-py's own class."""
-        (reply,) = await self.exchange(Exchange(pack((b"PING",)), 1))
-        if isinstance(reply, ReplyError):
-            raise parse_error(self._connection, reply.message)
-
     def abort(self) -> None:
         """Closes at once: nothing that was not sent may be sent after this."""
         connection = self._connection
@@ -137,3 +122,18 @@ class Link:
             writer.transport.abort()
         connection._reader = connection._writer = None
         connection._parser.on_disconnect()  # type: ignore[no-untyped-call]  # redis-py
+
+
+async def answers(template: Template) -> None:
+    """Returns as soon as the server says anything but that it is unavailable.
+
+    Without a handshake: PING before AUTH is answered, with an error, by a server that lives.
+    """
+    link = Link(template.make(), template.timeout)
+    try:
+        await link._connection._connect()  # type: ignore[no-untyped-call]  # redis-py
+        (reply,) = await link.exchange(Exchange(pack((b"PING",)), 1))
+        if isinstance(reply, ReplyError) and reply.code in UNAVAILABLE:
+            raise ConnectionError(reply.message)
+    finally:
+        link.abort()

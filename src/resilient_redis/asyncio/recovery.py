@@ -12,6 +12,7 @@ from ..core.batch import Unavailable
 from ..core.breaker import Cause
 from ..core.exchange import ReplyError
 from ..core.fence import fence
+from ..core.rights import try_rights
 from ..events import PremisesFailed, ProbeFailed, ReplayFinished, ReplayStarted
 from ..seam.failures import OUTAGE
 from .link import Link
@@ -82,7 +83,7 @@ async def _open(breaker: RedisCircuitBreaker) -> Link | None:
         return None
     breaker.counters["probes"] += 1
     try:
-        return await Link.probe(breaker.template, breaker.clock, breaker.probe_timeout)
+        return await Link.open(breaker.template, breaker.clock)
     except FAILURES as error:
         breaker.note_error(error)
         breaker.emit(ProbeFailed(breaker.name, breaker.clock(), type(error).__name__))
@@ -96,9 +97,12 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
     premises = breaker.counters["premise"]
     try:
         await _fence(breaker, link)
+        if not breaker.rights_known:
+            breaker.learn_rights(*await link.drive(try_rights(breaker.rights_key)))
         if breaker.pending:
             breaker.emit(ReplayStarted(breaker.name, started, breaker.pending))
-        held = await link.drive(breaker.replay.run())
+        held = await link.drive(breaker.replay.run(fresh=link.fresh))
+        link.fresh = False
     except FAILURES as error:
         breaker.suspect(link.identity)
         if breaker.closed:

@@ -22,6 +22,7 @@ from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.sockets import abort, unsent
 from .breaker import RedisCircuitBreaker, shared_breaker
+from .ending import end
 from .handshake import introduce
 from .link import Template
 from .retry import GuardedRetry
@@ -109,6 +110,7 @@ class GuardedSocket(AbstractConnection):
             # A pub/sub reader and a subscriber share a connection: one of them opens it.
             await asyncio.wait({self._opening}, timeout=max(seconds, 0.001))
             return self._usable()
+        breaker.adopt()
         era, self._outage = breaker.era, breaker.outages
         breaker.connections.add(self)
         error = await self._past_the_guard(self._connect_and_introduce(), seconds)
@@ -128,7 +130,7 @@ class GuardedSocket(AbstractConnection):
     async def _past_the_guard(
         self, work: Coroutine[Any, Any, None], seconds: float
     ) -> BaseException | None:
-        """Runs redis-py's own traffic (a handshake, a PING) for `seconds` at most.
+        """Runs redis-py's own traffic (a handshake, a PING) for `seconds` at most without a reply.
 
         Returns what it raised. The opening of the breaker ends it at once.
         """
@@ -138,14 +140,15 @@ class GuardedSocket(AbstractConnection):
         if breaker.timer is None:
             breaker.arm()
         try:
-            await asyncio.wait({task}, timeout=max(seconds, 0.001))
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task})
+            # A reply is a sign of life: a handshake is several round trips, and may take longer.
+            while not task.done():
+                left = self._sent_at + max(seconds, 0.001) - breaker.clock()
+                if left <= 0:
+                    await end(task)
+                await asyncio.wait({task}, timeout=left)
         except BaseException:
             # The caller was cancelled: half a handshake must not be left on the connection.
-            task.cancel()
-            await asyncio.wait({task})
+            await end(task)
             await self.disconnect(nowait=True)
             raise
         finally:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from .catalog import shape_of
 from .entry import Entry
-from .exchange import ReplyError
+from .exchange import UNAVAILABLE, ReplyError
 from .wire import unpack
 
 
@@ -50,6 +50,8 @@ class Batch:
     last: int  # the sequence number up to which this batch settles the journal
     entries: list[Entry] = field(default_factory=list)
     aside: list[Entry] = field(default_factory=list)  # not to be sent
+    before: int = 0  # replies that precede those of the entries
+    after: int = 0  # and that follow them
 
 
 def in_doubt(entries: list[Entry]) -> list[Entry]:
@@ -66,3 +68,17 @@ def in_doubt(entries: list[Entry]) -> list[Entry]:
             found.append(entry)
             keys.update(touched)
     return found
+
+
+def available(reply: Any) -> None:
+    """Raises `Unavailable` if the reply says so."""
+    if isinstance(reply, ReplyError) and reply.code in UNAVAILABLE:
+        raise Unavailable(reply.message)
+
+
+def sound(reply: Any) -> Any:
+    """The reply, if it is no error."""
+    available(reply)
+    if isinstance(reply, ReplyError):
+        raise reply
+    return reply

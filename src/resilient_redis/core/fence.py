@@ -23,7 +23,10 @@ CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A connection as the server knows it: CLIENT INFO's id and addr, and when it said so."""
+    """A connection as the server knows it: CLIENT INFO's id and addr, and since when.
+
+    The id is 0 where the ACL forbids to ask.
+    """
 
     client_id: int
     addr: str
@@ -60,8 +63,9 @@ def fence(suspects: list[Identity], now: float) -> Dialogue[bool]:
     Returns False where the ACL forbids it; then two PING rounds have passed instead, so that what
     a live server had already read is done.
     """
-    for start in range(0, len(suspects), CHUNK):
-        known = {s.client_id: s for s in suspects[start : start + CHUNK]}
+    named = [suspect for suspect in suspects if suspect.client_id]
+    for start in range(0, len(named), CHUNK):
+        known = {s.client_id: s for s in named[start : start + CHUNK]}
         ids = [b"%d" % client_id for client_id in known]
         (listing,) = yield Exchange(pack((b"CLIENT", b"LIST", b"ID", *ids)), 1)
         if isinstance(listing, ReplyError):
@@ -77,7 +81,7 @@ def fence(suspects: list[Identity], now: float) -> Dialogue[bool]:
         # 0 killed means that it is gone by now, which is what we want.
         if any(is_forbidden(reply) for reply in replies):
             return (yield from _grace())
-    return True
+    return True if len(named) == len(suspects) else (yield from _grace())
 
 
 def _grace() -> Dialogue[bool]:

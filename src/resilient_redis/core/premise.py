@@ -10,7 +10,7 @@ it could not read), and is always applied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .command import Command, Kind
 from .exchange import Dialogue, Exchange
@@ -71,18 +71,19 @@ class Premises:
     def __bool__(self) -> bool:
         return bool(self._unchecked)
 
-    def check(self) -> Dialogue[list[int]]:
+    def check(self, use: Callable[[int], Dialogue[bool]]) -> Dialogue[list[int]]:
         """Asks for all keys in one round trip a database; returns the entries to be set aside.
 
-        A key that cannot be asked for counts as present.
+        `use` selects a database. A key that cannot be asked for counts as present.
         """
         failed: list[int] = []
         for db in sorted({db for db, _ in self._unchecked.values()}):
             entries = {s: keys for s, (at, keys) in self._unchecked.items() if at == db}
             asked = sorted({k for keys in entries.values() for k in keys} - self._known(db))
-            ask = [pack((b"SELECT", b"%d" % db)), *(pack((b"EXISTS", key)) for key in asked)]
-            _, *replies = yield Exchange(b"".join(ask), len(ask))
-            self._absent.update((db, k) for k, r in zip(asked, replies, strict=True) if r == 0)
+            if asked and (yield from use(db)):
+                ask = [pack((b"EXISTS", key)) for key in asked]
+                replies = yield Exchange(b"".join(ask), len(ask))
+                self._absent.update((db, k) for k, r in zip(asked, replies, strict=True) if r == 0)
             absent = self._known(db)
             failed += [seq for seq, keys in entries.items() if not absent.issuperset(keys)]
             for seq in entries:

@@ -18,9 +18,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .batch import Batch, Listener, Progress, Source, Unavailable, in_doubt
+from .batch import (
+    Batch,
+    Listener,
+    Progress,
+    Source,
+    Unavailable,
+    available,
+    in_doubt,
+    sound,
+)
 from .entry import Entry
-from .exchange import HOLDING, UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError, is_forbidden
+from .exchange import HOLDING, Dialogue, Exchange, Replies, ReplyError, is_forbidden
 from .premise import Premises
 from .rights import Mode
 from .watermark import GUARD, Mark, read_mark
@@ -30,7 +39,8 @@ from .wire import pack
 class Replay:
     """Plans batches, reads their replies, and knows how far the server has come.
 
-    `new_session` gives a token unlike any before; `clock` is monotonic seconds; `batch_size`
+    `new_session` gives a token unlike any before; `clock` is monotonic seconds, `wall_ms` our own
+    unix time in ms, for servers that do not tell theirs; `batch_size`
     entries at most in one EXEC (0.49 ms at 1,000, 7.9 ms at 10,000: FACTS.md); `depth` batches in
     flight at most.
     """
@@ -43,6 +53,7 @@ class Replay:
         watermark: bytes,
         new_session: Callable[[], bytes],
         clock: Callable[[], float],
+        wall_ms: Callable[[], int],
         batch_size: int = 1000,
         depth: int = 3,
         confirmed: int = 0,
@@ -55,6 +66,7 @@ class Replay:
         self._watermark = watermark
         self._new_session = new_session
         self._clock = clock
+        self._wall_ms = wall_ms
         self._batch_size = batch_size
         self._depth = depth
         self._confirmed = confirmed  # all up to here is settled
@@ -68,11 +80,12 @@ class Replay:
         self._pipe: deque[Batch] = deque()
         self.premises = Premises()
         self._blocked = False  # the server has refused a write on this connection
-        self._selected = -1
+        self._selected = 0
+        self._barred: dict[int, ReplyError] = {}  # databases that cannot be selected
         self._time = (0.0, 0)  # our clock in seconds, the server's in unix ms
 
-    def run(self) -> Dialogue[str | None]:
-        """Replays on one connection.
+    def run(self, *, fresh: bool = True) -> Dialogue[str | None]:
+        """Replays on one connection; a `fresh` one stands on database 0.
 
         Returns None when the journal is empty, or the code under which the server holds writes.
         Raises `Unavailable`; what the driver raises means that the connection is gone.
@@ -81,7 +94,9 @@ class Replay:
         self._sent = self._confirmed
         self._before = self._tried
         self._blocked = False
-        self._selected = -1
+        if fresh:
+            self._selected = 0
+            self._barred.clear()
         yield from self._read_time()
         yield from self._read_watermark()
         while True:
@@ -98,7 +113,8 @@ class Replay:
     def cleanup(self) -> Dialogue[None]:
         """Deletes W where it was set; the journal is empty."""
         for db in sorted(self._dirty):
-            yield Exchange(self._select(db) + pack((b"DEL", self._watermark)), 2)
+            if (yield from self._use(db)):
+                yield Exchange(pack((b"DEL", self._watermark)), 1)
         self._dirty.clear()
         self._mark = None
 
@@ -106,15 +122,20 @@ class Replay:
 
     def _read_time(self) -> Dialogue[None]:
         (reply,) = yield Exchange(pack((b"TIME",)), 1)
-        seconds, micros = _sound(reply)
+        if is_forbidden(reply):
+            self._time = (self._clock(), self._wall_ms())
+            return
+        seconds, micros = sound(reply)
         self._time = (self._clock(), int(seconds) * 1000 + int(micros) // 1000)
 
     def _read_watermark(self) -> Dialogue[None]:
         """Reads W, and concludes what became of what was on its way."""
         if self._mark is None:
             return
-        _, reply = yield Exchange(self._select(self._db) + pack((b"GET", self._watermark)), 2)
-        found = read_mark(_sound(reply), self._mark.session)
+        found = None
+        if (yield from self._use(self._db)):
+            (reply,) = yield Exchange(pack((b"GET", self._watermark)), 1)
+            found = read_mark(sound(reply), self._mark.session)
         if found is None:
             # W is gone. What an earlier connection sent may be in or not: nobody can say.
             for entry in in_doubt(self._entries(self._confirmed, self._before)):
@@ -192,11 +213,13 @@ class Replay:
         return batch
 
     def _check_premises(self) -> Dialogue[None]:
-        for seq in (yield from self.premises.check()):
+        for seq in (yield from self.premises.check(self._use)):
             self._aside.setdefault(seq, ("premise", None))
-        self._selected = -1
 
     def _is_aside(self, entry: Entry, now: float) -> bool:
+        if entry.db in self._barred:
+            # In another database its writes would be somebody else's data.
+            self._aside.setdefault(entry.seq, ("error", self._barred[entry.db]))
         limit = self._source.max_age if entry.max_age is None else entry.max_age
         if entry.seq > self._tried and entry.age(now) > limit:
             self._aside.setdefault(entry.seq, ("age", None))
@@ -205,9 +228,9 @@ class Replay:
         return entry.seq in self._aside
 
     def _send(self, batch: Batch) -> Dialogue[Progress]:
+        if not (yield from self._use(batch.db)):
+            return Progress.STALE
         if batch.bare:
-            if self._selected != batch.db:
-                yield Exchange(self._select(batch.db), 1)
             yield Exchange(self._payload(batch), 0)
             return Progress.YES
         if self._mark is None or self._db != batch.db:
@@ -215,8 +238,6 @@ class Replay:
             if not primed:
                 return Progress.HELD
         assert self._mark is not None
-        if self._selected != batch.db:
-            yield Exchange(self._select(batch.db), 1)
         behind = next((b.last for b in reversed(self._pipe) if b.entries), self._mark.seq)
         expected = Mark(self._mark.session, behind).value()
         body = (
@@ -227,14 +248,16 @@ class Replay:
         )
         watch = pack((b"WATCH", self._watermark))
         if self.mode is Mode.GUARDED:
+            batch.before, batch.after = 3, 2  # WATCH EVAL MULTI · … · SET EXEC
             guard = pack((b"EVAL", GUARD, b"1", self._watermark, expected))
             yield Exchange(watch + guard + body, 0)
             return Progress.YES
         _, value = yield Exchange(watch + pack((b"GET", self._watermark)), 2)
-        if _sound(value) != expected:
+        if sound(value) != expected:
             yield Exchange(pack((b"UNWATCH",)), 1)
             yield from self._read_watermark()
             return Progress.STALE
+        batch.before, batch.after = 1, 2  # MULTI · … · SET EXEC
         yield Exchange(body, 0)
         return Progress.YES
 
@@ -243,11 +266,11 @@ class Replay:
         mark = Mark(self._new_session(), self._confirmed)
         self._dirty.add(db)
         setting = pack((b"SET", self._watermark, mark.value()))
-        _, reply = yield Exchange(self._select(db) + setting, 2)
+        (reply,) = yield Exchange(setting, 1)
         if isinstance(reply, ReplyError) and reply.code in HOLDING:
             self._hold(reply.code)
             return False
-        _sound(reply)
+        sound(reply)
         self._db, self._mark = db, mark
         return True
 
@@ -257,9 +280,17 @@ class Replay:
         server_ms = servers + int((now - ours) * 1000)
         return b"".join([entry.at_deadline(now, server_ms) for entry in batch.entries])
 
-    def _select(self, db: int) -> bytes:
+    def _use(self, db: int) -> Dialogue[bool]:
+        """Selects `db`. False where the server does not let us."""
+        if self._selected == db:
+            return True
+        (reply,) = yield Exchange(pack((b"SELECT", b"%d" % db)), 1)
+        available(reply)
+        if isinstance(reply, ReplyError):
+            self._barred[db] = reply
+            return False
         self._selected = db
-        return pack((b"SELECT", b"%d" % db))
+        return True
 
     # -- replies --------------------------------------------------------------------------
 
@@ -273,11 +304,11 @@ class Replay:
             replies = yield Exchange(b"", count)
             yield from self._judge_bare(batch, replies)
             return
-        before = 3 if self.mode is Mode.GUARDED else 1  # WATCH EVAL MULTI, or MULTI
-        replies = yield Exchange(b"", before + count + 2)
+        before = batch.before
+        replies = yield Exchange(b"", before + count + batch.after)
         outcome = replies[-1]
         for reply in replies[:before]:
-            _available(reply)
+            available(reply)
         if isinstance(outcome, list):
             assert self._mark is not None
             self._mark = Mark(self._mark.session, batch.last)
@@ -294,7 +325,7 @@ class Replay:
         """Reads and forgets the replies of the batches behind an abort: they aborted as well."""
         for batch in self._pipe:
             if batch.entries:
-                yield Exchange(b"", len(batch.entries) + (0 if batch.bare else 5))
+                yield Exchange(b"", batch.before + len(batch.entries) + batch.after)
         self._pipe.clear()
         self._sent = self._confirmed
 
@@ -302,7 +333,7 @@ class Replay:
         """EXECABORT: the server refused commands as it queued them, and said which."""
         errors = [reply for reply in replies if isinstance(reply, ReplyError)]
         for error in errors:
-            _available(error)
+            available(error)
         holding = next((e.code for e in errors if e.code in HOLDING), None)
         if holding is not None:
             self._hold(holding)
@@ -323,7 +354,7 @@ class Replay:
     def _judge_bare(self, batch: Batch, replies: Replies) -> Dialogue[None]:
         stop = len(replies)
         for i, reply in enumerate(replies):
-            _available(reply)
+            available(reply)
             if isinstance(reply, ReplyError) and reply.code in HOLDING:
                 stop = i
                 self._hold(reply.code)
@@ -367,16 +398,3 @@ class Replay:
     def _confirm(self, upto: int) -> None:
         self._confirmed = max(self._confirmed, upto)
         self._source.confirm(self._confirmed)
-
-
-def _available(reply: Any) -> None:
-    if isinstance(reply, ReplyError) and reply.code in UNAVAILABLE:
-        raise Unavailable(reply.message)
-
-
-def _sound(reply: Any) -> Any:
-    """The reply, if it is no error."""
-    _available(reply)
-    if isinstance(reply, ReplyError):
-        raise reply
-    return reply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from .exchange import UNAVAILABLE, Dialogue, Exchange, ReplyError, is_forbidden
+from .exchange import HOLDING, UNAVAILABLE, Dialogue, Exchange, ReplyError, is_forbidden
 from .watermark import GUARD
 from .wire import pack
 
@@ -20,24 +20,36 @@ class Mode(Enum):
 def try_rights(watermark: bytes) -> Dialogue[tuple[Mode, tuple[str, ...]]]:
     """The best mode, and the commands whose absence forbids a better one.
 
-    Leaves nothing behind: what it sets it deletes, in one transaction.
+    Both branches of the guard script are run, and it must make EXEC fail. Leaves nothing behind.
     """
+    guard = (b"EVAL", GUARD, b"1", watermark, b"another value")
     commands = [
+        guard,  # W is gone: SET and DEL
+        (b"SET", watermark, b"rights"),
         (b"WATCH", watermark),
-        # The guard expects a value that is not there, so this EXEC fails and nothing is set.
-        (b"EVAL", GUARD, b"1", watermark, b"rights"),
+        guard,  # W is another: PEXPIRE and PERSIST
         (b"MULTI",),
         (b"GET", watermark),
         (b"SET", watermark, b"rights"),
-        (b"DEL", watermark),
         (b"EXEC",),
+        # Where EXEC or WATCH is forbidden, the connection would stay in MULTI or under WATCH.
+        (b"DISCARD",),
+        (b"UNWATCH",),
+        (b"DEL", watermark),
     ]
     replies = yield Exchange(b"".join(map(pack, commands)), len(commands))
-    for reply in replies:
-        if isinstance(reply, ReplyError) and reply.code in UNAVAILABLE:
-            raise reply
-    names = [command[0].decode() for command in commands]
-    missing = tuple(n for n, r in zip(names, replies, strict=True) if is_forbidden(r))
+    missing: set[str] = set()
+    for command, reply in zip(commands, replies, strict=True):
+        name = command[0].decode()
+        if not isinstance(reply, ReplyError) or name in ("DISCARD", "UNWATCH"):
+            continue
+        if reply.code in UNAVAILABLE or reply.code in HOLDING:
+            raise reply  # it says nothing about rights: the next connection tries again
+        # Inside a script a forbidden command is an error of the script.
+        if name == "EVAL" or is_forbidden(reply):
+            missing.add(name)
+    if not missing and replies[7] is not None:
+        missing.add("EVAL")  # it was allowed, and guards nothing
     if not missing:
         return Mode.GUARDED, ()
-    return (Mode.CHECKED if missing == ("EVAL",) else Mode.BARE), missing
+    return (Mode.CHECKED if missing == {"EVAL"} else Mode.BARE), tuple(sorted(missing))

@@ -44,6 +44,8 @@ def is_outage(error: BaseException) -> bool:
         return True
     if not isinstance(error, OUTAGE) or isinstance(error, _NOT_OUTAGE):
         return False
+    if "max number of clients reached" in str(error):
+        return False
     # redis-py wraps the OSError of a failed connect in its own ConnectionError.
     for cause in (error, error.__cause__, error.__context__):
         if isinstance(cause, OSError) and cause.errno in _LOCAL:
@@ -57,7 +59,7 @@ def is_alive(error: BaseException) -> bool:
         return True
     if isinstance(error, ResponseError):
         return not isinstance(error, REJECTED)
-    return "max number of clients reached" in str(error) or not is_outage(error)
+    return not is_outage(error)
 
 
 def holding_code(error: ResponseError) -> str | None:

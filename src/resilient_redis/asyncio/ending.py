@@ -1,0 +1,17 @@
+"""Ending a task for certain."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancels `task` and waits until it is done.
+
+    One cancellation may be swallowed: `wait_for`, with which redis-py sends, does so before Python
+    3.12 if what it waits for ends in the same step (https://github.com/python/cpython/issues/86296).
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.01)
