@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Any, Protocol
 
 from .catalog import shape_of
@@ -37,12 +36,6 @@ class Unavailable(Exception):
     """The server answers that it cannot serve anybody now (LOADING …): stop, probe again."""
 
 
-class Progress(Enum):
-    YES = "on its way"
-    HELD = "the server takes no writes"
-    STALE = "W has moved: build it anew"
-
-
 @dataclass(slots=True)
 class Batch:
     db: int
@@ -50,8 +43,6 @@ class Batch:
     last: int  # the sequence number up to which this batch settles the journal
     entries: list[Entry] = field(default_factory=list)
     aside: list[Entry] = field(default_factory=list)  # not to be sent
-    before: int = 0  # replies that precede those of the entries
-    after: int = 0  # and that follow them
 
 
 def in_doubt(entries: list[Entry]) -> list[Entry]:

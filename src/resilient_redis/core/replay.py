@@ -1,33 +1,28 @@
 """The replay: the journal's entries, once each and in order, over connections that may die.
 
-A generator, driven by both shells (`exchange.py`). One `Replay` lives as long as the journal
-holds anything; `run()` is called anew on each recovery connection.
+A generator, driven by both shells (`exchange.py`). One `Replay` lives as long as its breaker;
+`run()` is called anew on each recovery connection.
 
-The protocol of a batch (one database, at most `batch_size` entries), all of it sent blind:
+The protocol of a batch (one database, at most `batch_size` entries):
 
-    WATCH W · EVAL guard 1 W expected · MULTI · the entries · SET W last · EXEC
+    WATCH W · EVAL guard 1 W expected      W is what we expect: the batch may be sent
+    MULTI · the entries · SET W last · EXEC
 
-and then the replies. EXEC answers an array: applied. It answers nil: W was not what we expected,
-nothing of this batch was applied, and the batches behind it abort in a chain. The connection
-dies: the next one reads W and goes on from it.
+The first line travels with the batch before, so a batch costs one round trip. Its reply is waited
+for, because a guard that could not run (BUSY, NOPERM) guards nothing: sent blind, a batch behind an
+aborted one was applied, and the aborted one lost. And yet the guard is in the band as well: where a
+late copy of the bytes arrives, it makes the copy's EXEC fail.
+
+EXEC answers an array: applied. It answers nil: W was not what we expected, and nothing of the
+batch was applied. The connection dies: the next one reads W and goes on from it.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from .batch import (
-    Batch,
-    Listener,
-    Progress,
-    Source,
-    Unavailable,
-    available,
-    in_doubt,
-    sound,
-)
+from .batch import Batch, Listener, Source, Unavailable, available, in_doubt, sound
 from .entry import Entry
 from .exchange import HOLDING, Dialogue, Exchange, Replies, ReplyError, is_forbidden
 from .premise import Premises
@@ -40,9 +35,8 @@ class Replay:
     """Plans batches, reads their replies, and knows how far the server has come.
 
     `new_session` gives a token unlike any before; `clock` is monotonic seconds, `wall_ms` our own
-    unix time in ms, for servers that do not tell theirs; `batch_size`
-    entries at most in one EXEC (0.49 ms at 1,000, 7.9 ms at 10,000: FACTS.md); `depth` batches in
-    flight at most.
+    unix time in ms, for servers that do not tell theirs; `batch_size` entries at most in one EXEC
+    (0.49 ms at 1,000, 7.9 ms at 10,000: FACTS.md).
     """
 
     def __init__(
@@ -55,12 +49,12 @@ class Replay:
         clock: Callable[[], float],
         wall_ms: Callable[[], int],
         batch_size: int = 1000,
-        depth: int = 3,
         confirmed: int = 0,
     ) -> None:
         self.mode = Mode.GUARDED
         self.held: str | None = None  # the code under which the server took no writes last time
         self.applied_count = 0
+        self.premises = Premises()
         self._source = source
         self._listener = listener
         self._watermark = watermark
@@ -68,19 +62,16 @@ class Replay:
         self._clock = clock
         self._wall_ms = wall_ms
         self._batch_size = batch_size
-        self._depth = depth
         self._confirmed = confirmed  # all up to here is settled
-        self._sent = confirmed  # all up to here is on its way on this connection
         self._tried = confirmed  # all up to here was sent once, on some connection
         self._before = confirmed  # all up to here was sent on an earlier connection
         self._aside: dict[int, tuple[str, ReplyError | None]] = {}
-        self._mark: Mark | None = None  # what W holds, if we set it
-        self._db = 0  # the database of `_mark`
-        self._dirty: set[int] = set()  # databases in which W was set
-        self._pipe: deque[Batch] = deque()
-        self.premises = Premises()
-        self._blocked = False  # the server has refused a write on this connection
+        self._marks: dict[int, Mark] = {}  # what W holds in each database in which we set it
+        self._dirty: set[int] = set()  # databases in which W may stand
+        self._in_flight: Batch | None = None
+        self._blocked = False  # the server has refused a write in this run
         self._selected = 0
+        self._armed: int | None = None  # the database whose W is watched, and is what we expect
         self._barred: dict[int, ReplyError] = {}  # databases that cannot be selected
         self._time = (0.0, 0)  # our clock in seconds, the server's in unix ms
 
@@ -90,25 +81,30 @@ class Replay:
         Returns None when the journal is empty, or the code under which the server holds writes.
         Raises `Unavailable`; what the driver raises means that the connection is gone.
         """
-        self._pipe.clear()
-        self._sent = self._confirmed
-        self._before = self._tried
-        self._blocked = False
         if fresh:
             self._selected = 0
             self._barred.clear()
+            self._before = self._tried
+        self._armed = None
+        self._blocked = False
         yield from self._read_time()
-        yield from self._read_watermark()
+        if self._in_flight is not None:
+            yield from self._read_watermark(self._in_flight.db)
+            self._in_flight = None
         while True:
-            drained = yield from self._fill()
-            if self._pipe:
-                yield from self._finish(self._pipe.popleft())
-            elif drained:
+            if self.premises:
+                yield from self._check_premises()
+            batch = self._build()
+            if batch is None:
                 self.held = None
                 self.premises.forget()
                 return None
-            elif self._blocked:
-                return self.held
+            if batch.entries:
+                yield from self._send(batch)
+            elif batch.aside:
+                self._settle(batch, [])
+            else:
+                return self.held  # what stands at the front has to wait
 
     def cleanup(self) -> Dialogue[None]:
         """Deletes W where it was set; the journal is empty."""
@@ -116,43 +112,48 @@ class Replay:
             if (yield from self._use(db)):
                 yield Exchange(pack((b"DEL", self._watermark)), 1)
         self._dirty.clear()
-        self._mark = None
+        self._marks.clear()
+        self._armed = None
 
     # -- where the server stands ----------------------------------------------------------
 
     def _read_time(self) -> Dialogue[None]:
+        asked = self._clock()
         (reply,) = yield Exchange(pack((b"TIME",)), 1)
+        now = (asked + self._clock()) / 2
         if is_forbidden(reply):
-            self._time = (self._clock(), self._wall_ms())
+            self._time = (now, self._wall_ms())
             return
         seconds, micros = sound(reply)
-        self._time = (self._clock(), int(seconds) * 1000 + int(micros) // 1000)
+        self._time = (now, int(seconds) * 1000 + int(micros) // 1000)
 
-    def _read_watermark(self) -> Dialogue[None]:
-        """Reads W, and concludes what became of what was on its way."""
-        if self._mark is None:
+    def _read_watermark(self, db: int) -> Dialogue[None]:
+        """Reads W, and concludes what became of what may have been applied."""
+        self._armed = None
+        mark = self._marks.get(db)
+        if mark is None:
             return
         found = None
-        if (yield from self._use(self._db)):
+        if (yield from self._use(db)):
             (reply,) = yield Exchange(pack((b"GET", self._watermark)), 1)
-            found = read_mark(sound(reply), self._mark.session)
+            found = read_mark(sound(reply), mark.session)
         if found is None:
             # W is gone. What an earlier connection sent may be in or not: nobody can say.
             for entry in in_doubt(self._entries(self._confirmed, self._before)):
                 self._aside.setdefault(entry.seq, ("watermark", None))
-        elif found.seq < self._mark.seq:
+            self._marks.clear()
+        elif found.seq < mark.seq:
             # The server went back behind what it had confirmed; what came later is gone as well.
-            self._listener.lost_data(self._mark.seq, found.seq)
-            found = None
-        elif found.seq > self._mark.seq:
+            self._listener.lost_data(mark.seq, found.seq)
+            self._marks.clear()
+        else:
             for entry in self._entries(self._confirmed, found.seq):
                 if entry.seq in self._aside:
                     self._set_aside(entry)
                 else:
                     self._apply(entry, None)
             self._confirm(found.seq)
-        self._mark = found
-        self._sent = self._confirmed
+            self._marks[db] = found
 
     def _entries(self, after: int, upto: int) -> list[Entry]:
         found = []
@@ -162,31 +163,19 @@ class Replay:
             found.append(entry)
         return found
 
-    # -- sending --------------------------------------------------------------------------
+    def _use(self, db: int) -> Dialogue[bool]:
+        """Selects `db`. False where the server does not let us."""
+        if self._selected == db:
+            return True
+        (reply,) = yield Exchange(pack((b"SELECT", b"%d" % db)), 1)
+        available(reply)
+        if isinstance(reply, ReplyError):
+            self._barred[db] = reply
+            return False
+        self._selected = db
+        return True
 
-    def _fill(self) -> Dialogue[bool]:
-        """Sends batches until the pipe is full. True where nothing is left to be sent."""
-        depth = self._depth if self.mode is not Mode.CHECKED else 1
-        while len(self._pipe) < depth:
-            if self.premises and not self._pipe:
-                yield from self._check_premises()
-            batch = self._build()
-            if batch is None:
-                return True
-            if batch.last == self._sent:
-                return False  # what stands at the front has to wait
-            # Only batches that share W's database abort in a chain, so another database waits
-            # until the pipe is empty.
-            if self._pipe and (batch.db, batch.bare) != (self._pipe[-1].db, self._pipe[-1].bare):
-                return False
-            sent = (yield from self._send(batch)) if batch.entries else Progress.YES
-            if sent is Progress.HELD:
-                return False
-            if sent is Progress.YES:
-                self._sent = batch.last
-                self._tried = max(self._tried, batch.last)
-                self._pipe.append(batch)
-        return False
+    # -- sending --------------------------------------------------------------------------
 
     def _build(self) -> Batch | None:
         """The next batch. None: nothing is left. An empty one: what is left has to wait."""
@@ -195,10 +184,10 @@ class Replay:
         # A server that held writes is tried with one entry first.
         limit = self._batch_size if self.held is None or denied else 1
         batch: Batch | None = None
-        for entry in self._source.read(self._sent):
+        for entry in self._source.read(self._confirmed):
             if batch is None:
                 bare = denied or self.mode is Mode.BARE
-                batch = Batch(entry.db, bare, self._sent)
+                batch = Batch(entry.db, bare, self._confirmed)
                 if self._blocked and not denied:
                     break
             if entry.db != batch.db or len(batch.entries) >= limit or entry.seq in self.premises:
@@ -227,51 +216,88 @@ class Replay:
             self._aside.setdefault(entry.seq, ("rights", None))
         return entry.seq in self._aside
 
-    def _send(self, batch: Batch) -> Dialogue[Progress]:
+    def _send(self, batch: Batch) -> Dialogue[None]:
+        """Sends `batch` if W allows it, and settles what the replies settle."""
         if not (yield from self._use(batch.db)):
-            return Progress.STALE
+            return
+        payload = self._payload(batch)
         if batch.bare:
-            yield Exchange(self._payload(batch), 0)
-            return Progress.YES
-        if self._mark is None or self._db != batch.db:
-            primed = yield from self._prime(batch.db)
-            if not primed:
-                return Progress.HELD
-        assert self._mark is not None
-        behind = next((b.last for b in reversed(self._pipe) if b.entries), self._mark.seq)
-        expected = Mark(self._mark.session, behind).value()
-        body = (
-            pack((b"MULTI",))
-            + self._payload(batch)
-            + pack((b"SET", self._watermark, Mark(self._mark.session, batch.last).value()))
-            + pack((b"EXEC",))
-        )
+            self._on_its_way(batch)
+            replies = yield Exchange(payload, len(batch.entries))
+            self._in_flight = None
+            self._judge_bare(batch, replies)
+            return
+        if self._armed != batch.db and not (yield from self._arm(batch.db)):
+            return
+        self._armed = None
+        self._on_its_way(batch)
+        done = Mark(self._marks[batch.db].session, batch.last)
+        body = pack((b"MULTI",)) + payload + pack((b"SET", self._watermark, done.value()))
+        # What arms the next batch travels along.
+        ask = body + pack((b"EXEC",)) + self._arming(done)
+        _, *replies, watched, guarded = yield Exchange(ask, len(batch.entries) + 5)
+        self._in_flight = None
+        outcome = replies[-1]
+        if isinstance(outcome, list):
+            self._marks[batch.db] = done
+            self.held = None
+            self._settle(batch, outcome[:-1])
+            if self._is_armed(watched, guarded, done):
+                self._armed = batch.db
+        elif isinstance(outcome, ReplyError):
+            self._judge_abort(batch, replies)
+        else:
+            yield from self._read_watermark(batch.db)
+
+    def _on_its_way(self, batch: Batch) -> None:
+        self._in_flight = batch
+        self._tried = max(self._tried, batch.last)
+
+    def _arming(self, expected: Mark) -> bytes:
+        """WATCH, and the question whether W is what we expect."""
         watch = pack((b"WATCH", self._watermark))
-        if self.mode is Mode.GUARDED:
-            batch.before, batch.after = 3, 2  # WATCH EVAL MULTI · … · SET EXEC
-            guard = pack((b"EVAL", GUARD, b"1", self._watermark, expected))
-            yield Exchange(watch + guard + body, 0)
-            return Progress.YES
-        _, value = yield Exchange(watch + pack((b"GET", self._watermark)), 2)
-        if sound(value) != expected:
-            yield Exchange(pack((b"UNWATCH",)), 1)
-            yield from self._read_watermark()
-            return Progress.STALE
-        batch.before, batch.after = 1, 2  # MULTI · … · SET EXEC
-        yield Exchange(body, 0)
-        return Progress.YES
+        if self.mode is Mode.CHECKED:
+            return watch + pack((b"GET", self._watermark))
+        return watch + pack((b"EVAL", GUARD, b"1", self._watermark, expected.value()))
+
+    def _is_armed(self, watched: Any, guarded: Any, expected: Mark) -> bool:
+        if isinstance(watched, ReplyError):
+            return False
+        return bool(guarded == 1 or guarded == expected.value())
+
+    def _arm(self, db: int) -> Dialogue[bool]:
+        """Makes sure of W in `db`. False where it has to be looked at anew, or writes are held."""
+        if db not in self._marks and not (yield from self._prime(db)):
+            return False
+        expected = self._marks[db]
+        ask = pack((b"UNWATCH",)) + self._arming(expected)
+        _, watched, guarded = yield Exchange(ask, 3)
+        for reply in (watched, guarded):
+            available(reply)
+            if isinstance(reply, ReplyError):
+                self._judge_watermark(reply)
+                return False
+        if not self._is_armed(watched, guarded, expected):
+            yield from self._read_watermark(db)
+            return False
+        return True
 
     def _prime(self, db: int) -> Dialogue[bool]:
-        """Sets W to where we are, under a new session. False where the server takes no writes."""
+        """Sets W to where we are, under a new session. False where the server takes no writes.
+
+        NX: a late copy of an earlier priming must not take the place of the W of now.
+        """
         mark = Mark(self._new_session(), self._confirmed)
         self._dirty.add(db)
-        setting = pack((b"SET", self._watermark, mark.value()))
-        (reply,) = yield Exchange(setting, 1)
-        if isinstance(reply, ReplyError) and reply.code in HOLDING:
-            self._hold(reply.code)
+        setting = (b"SET", self._watermark, mark.value())
+        (reply,) = yield Exchange(pack((*setting, b"NX")), 1)
+        if reply is None:
+            (reply,) = yield Exchange(pack(setting), 1)
+        available(reply)
+        if isinstance(reply, ReplyError):
+            self._judge_watermark(reply)
             return False
-        sound(reply)
-        self._db, self._mark = db, mark
+        self._marks[db] = mark
         return True
 
     def _payload(self, batch: Batch) -> bytes:
@@ -280,54 +306,18 @@ class Replay:
         server_ms = servers + int((now - ours) * 1000)
         return b"".join([entry.at_deadline(now, server_ms) for entry in batch.entries])
 
-    def _use(self, db: int) -> Dialogue[bool]:
-        """Selects `db`. False where the server does not let us."""
-        if self._selected == db:
-            return True
-        (reply,) = yield Exchange(pack((b"SELECT", b"%d" % db)), 1)
-        available(reply)
-        if isinstance(reply, ReplyError):
-            self._barred[db] = reply
-            return False
-        self._selected = db
-        return True
-
     # -- replies --------------------------------------------------------------------------
 
-    def _finish(self, batch: Batch) -> Dialogue[None]:
-        """Reads the replies of the oldest batch in flight and settles what they settle."""
-        if not batch.entries:
-            self._settle(batch, [])
-            return
-        count = len(batch.entries)
-        if batch.bare:
-            replies = yield Exchange(b"", count)
-            yield from self._judge_bare(batch, replies)
-            return
-        before = batch.before
-        replies = yield Exchange(b"", before + count + batch.after)
-        outcome = replies[-1]
-        for reply in replies[:before]:
-            available(reply)
-        if isinstance(outcome, list):
-            assert self._mark is not None
-            self._mark = Mark(self._mark.session, batch.last)
-            self.held = None
-            self._settle(batch, outcome[:count])
-            return
-        yield from self._drop_pipe()
-        if isinstance(outcome, ReplyError):
-            self._judge_abort(batch, replies[before:])
+    def _judge_watermark(self, error: ReplyError) -> None:
+        """W cannot be set, watched or guarded."""
+        if error.code in HOLDING:
+            self._hold(error.code)
+        elif self.mode is Mode.GUARDED and not is_forbidden(error):
+            self.mode = Mode.CHECKED  # the script fails: do without it
+        elif is_forbidden(error):
+            self.mode = Mode.BARE if self.mode is Mode.CHECKED else Mode.CHECKED
         else:
-            yield from self._read_watermark()
-
-    def _drop_pipe(self) -> Dialogue[None]:
-        """Reads and forgets the replies of the batches behind an abort: they aborted as well."""
-        for batch in self._pipe:
-            if batch.entries:
-                yield Exchange(b"", batch.before + len(batch.entries) + batch.after)
-        self._pipe.clear()
-        self._sent = self._confirmed
+            raise error
 
     def _judge_abort(self, batch: Batch, replies: Replies) -> None:
         """EXECABORT: the server refused commands as it queued them, and said which."""
@@ -346,29 +336,25 @@ class Replay:
         for entry, reply in refused:
             self._aside[entry.seq] = ("error", reply)
         if not refused:
-            if not is_forbidden(replies[-2]):
+            if not any(is_forbidden(error) for error in errors):
                 raise Unavailable(f"EXEC failed: {replies[-1].message}")
-            # W itself may not be written.
-            self.mode, self._mark = Mode.BARE, None
+            self.mode = Mode.BARE  # W may not be written, or EXEC not be called
+            self._marks.clear()
 
-    def _judge_bare(self, batch: Batch, replies: Replies) -> Dialogue[None]:
-        stop = len(replies)
+    def _judge_bare(self, batch: Batch, replies: Replies) -> None:
         for i, reply in enumerate(replies):
             available(reply)
             if isinstance(reply, ReplyError) and reply.code in HOLDING:
-                stop = i
                 self._hold(reply.code)
+                first = batch.entries[i].seq
+                batch.entries, replies = batch.entries[:i], replies[:i]
+                batch.aside = [entry for entry in batch.aside if entry.seq < first]
+                batch.last = first - 1
                 break
-        if stop < len(replies):
-            yield from self._drop_pipe()
-            first_held = batch.entries[stop].seq
-            batch.entries = batch.entries[:stop]
-            batch.aside = [entry for entry in batch.aside if entry.seq < first_held]
-            batch.last = first_held - 1
-        elif not self._blocked:
-            self.held = None
-        self._settle(batch, replies[:stop])
-        self._sent = max(self._sent, self._confirmed)
+        else:
+            if not self._blocked:
+                self.held = None
+        self._settle(batch, replies)
 
     def _hold(self, code: str) -> None:
         self.held = code
