@@ -19,7 +19,6 @@ from tenacity.wait import wait_base
 
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
-from .core.entry import entry_of
 from .core.fence import Identity
 from .core.guard import Decision, Refuse, View, decide
 from .core.replay import Replay
@@ -29,7 +28,6 @@ from .events import (
     Event,
     FenceDenied,
     Observer,
-    PremisesFailed,
     RightsMissing,
     StateChanged,
     WritesHeld,
@@ -90,6 +88,7 @@ class BreakerBase:
         self._last_error: str | None = None
         self._retry_at: float | None = None
         self._attempt = 0
+        self._silent_since = 0.0
         # wait_exponential starts at 50 ms and doubles; the jitter keeps fleets apart.
         self._wait = recovery_wait or (
             wait_exponential(multiplier=0.05, max=recovery_timeout) + wait_random(0, 0.025)
@@ -219,11 +218,14 @@ class BreakerBase:
     def refresh(self) -> None:
         if self.provenance and self.gate_open:
             self.provenance.expire(self.clock() - self._gate_opened)
-        self.live = self.closed and self.gate_open and not self.provenance
+        clean = not self.provenance and not self._suspects
+        self.live = self.closed and self.gate_open and clean
         self.suspicious = self.closed and self._core.failures > 0
 
-    def failure(self, era: int, error: BaseException) -> None:
-        """A socket of `era` failed. May open the breaker."""
+    def failure(self, era: int, error: BaseException, since: float) -> None:
+        """A socket of `era` failed, which was waited for since `since`. May open the breaker."""
+        if self._core.failures == 0:
+            self._silent_since = since
         self._last_error = type(error).__name__
         self._moved(self._core.failure(era))
 
@@ -231,6 +233,13 @@ class BreakerBase:
         """A reply came to a command of `era`."""
         self._core.success(era)
         self.refresh()
+
+    def silent(self) -> bool:
+        """Opens, if for most of a deadline nothing at all was answered, threshold or not."""
+        if not self._core.failures or self.clock() - self._silent_since < 0.75 * self.deadline:
+            return False
+        self.trip(Cause.HANG, self._last_error or "")
+        return not self.closed
 
     def note_error(self, error: BaseException) -> None:
         self._last_error = type(error).__name__
@@ -305,6 +314,7 @@ class BreakerBase:
         self._retry_at = None
         self.gate_open = True
         self._gate_opened = self.clock()
+        self.provenance.recovered()
         self.refresh()
 
     def learn_rights(self, mode: Mode, missing: tuple[str, ...]) -> None:
@@ -317,6 +327,7 @@ class BreakerBase:
     def suspect(self, identity: Identity | None) -> None:
         """A connection ended with an unanswered write on it."""
         self._suspects.append(identity or Identity(0, "", self.clock()))
+        self.refresh()
 
     @property
     def suspects(self) -> list[Identity]:
@@ -329,6 +340,7 @@ class BreakerBase:
         left = [identity for identity in self._suspects if identity not in done]
         self._suspects.clear()
         self._suspects.extend(left)
+        self.refresh()
         if not allowed:
             self.fence_denied = True
             self.emit(FenceDenied(*self._stamp(), len(suspects)))
@@ -363,26 +375,21 @@ class BreakerBase:
         """`batch` with the answers of this breaker's policy."""
         return apply_rules(self._rules, batch) if self._rules else batch
 
-    def queue(self, commands: list[Command], db: int, at: float, owner: Any) -> int:
+    def queue(
+        self, commands: list[Command], db: int, at: float, premised: Sequence[bool] = ()
+    ) -> int:
         """Journals `commands`, all or none; returns the first sequence number.
 
-        Raises `JournalFull`.
+        `premised`: which of them are applied only if their keys are absent. Raises `JournalFull`.
         """
         first = self.outbox.queue(commands, db, at, self.retry_after())
-        reads = self.provenance.reads_of(owner)
-        if reads is not None:
-            for seq, command in enumerate(commands, first):
-                if reads.holds_for(command, db):
-                    self.replay.premises.add(seq, db, command.shape.keys)
+        for place, conditional in enumerate(premised):
+            if conditional:
+                self.replay.premises.add(first + place, db, commands[place].shape.keys)
         # While the journal holds anything, nothing overtakes it.
         self.gate_open = False
         self.refresh()
         return first
-
-    def set_aside(self, command: Command, db: int, at: float) -> None:
-        """A write whose premise has failed while the server was asked directly."""
-        self.outbox.dead_letter(entry_of(command, 0, at, db), "premise", None)
-        self.emit(PremisesFailed(*self._stamp(), 1))
 
     def _make_receipt(self, seq: int, command: str) -> Queued:
         return Queued(seq, command)

@@ -31,6 +31,21 @@ class Provenance:
         if command.shape.kind is Kind.READ:
             self._reads.setdefault(owner, NeutralReads()).add(db, command.shape.keys)
 
+    def queued(self, owner: Any, command: Command, db: int) -> bool:
+        """`owner` writes; whether that write has a premise."""
+        reads = self._reads.setdefault(owner, NeutralReads())
+        if reads.holds_for(command, db):
+            return True
+        reads.wrote(db, command.shape.keys)
+        return False
+
+    def recovered(self) -> None:
+        """The journal is empty."""
+        for owner, reads in list(self._reads.items()):
+            reads.recovered()
+            if not reads:
+                del self._reads[owner]
+
     def live(self, owner: Any, batch: Sequence[Command], db: int) -> None:
         """`owner` reads from the server again."""
         reads = self.reads_of(owner)

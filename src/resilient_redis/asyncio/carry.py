@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.command import Command, Kind
+from ..core.command import Command
 from ..core.exchange import ReplyError
-from ..core.guard import Answer, AwaitDrain, Refuse, Send, Step
+from ..core.guard import Answer, AwaitDrain, Refuse, Send, Step, writes
 from ..core.premise import NeutralReads
 from ..core.wire import pack, reply_bytes
 from ..errors import CommandRefused, JournalFull, OutcomeUnknown
@@ -17,6 +17,7 @@ from ..receipt import Queued
 from ..seam.failures import out_of_memory, parse_error
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.replies import OwnReplies, encode_reply
+from .handshake import put_up_fence
 from .wire import PUBSUB, SESSION, GuardedSocket
 
 # Seconds between two attempts for one caller while the breaker is still closed.
@@ -111,7 +112,8 @@ class GuardedSender(GuardedSocket):
         owner, db = asyncio.current_task(), int(self.db)
         start = breaker.clock()
         if not self._losses:
-            self._until = start + breaker.deadline
+            began, self._began = self._began or start, None
+            self._until = began + breaker.deadline
         until = self._until
         while True:
             waited = breaker.clock() - start
@@ -122,6 +124,13 @@ class GuardedSender(GuardedSocket):
                 breaker.start_recovery()
                 await breaker.wait_drained(breaker.drain_wait - waited)
                 continue
+            if isinstance(decision, Send) and breaker.suspects and writes(batch):
+                # A write of a connection that has died may not land after this one.
+                if await self._ready(until - breaker.clock()) and breaker.suspects:
+                    await self._fenced(until - breaker.clock())
+                if breaker.suspects and breaker.clock() < until:
+                    await self._pause()
+                    continue
             if isinstance(decision, Send) and (reads := breaker.provenance.reads_of(owner)):
                 back = await self._back_from_outage(batch, reads, until - breaker.clock())
                 if back is None:
@@ -134,6 +143,8 @@ class GuardedSender(GuardedSocket):
             if live and not await self._attempt(live, check_health, until - breaker.clock()):
                 if breaker.clock() >= until:
                     await breaker.hang_verdict()
+                    if breaker.silent():
+                        continue
                 if breaker.closed and breaker.clock() >= until:
                     name = batch[0].shape.name
                     late = Refuse(name, f"no connection within {breaker.deadline:g} s")
@@ -151,6 +162,13 @@ class GuardedSender(GuardedSocket):
                     raise self._unknown(error.command) from error
                 raise
 
+    async def _fenced(self, seconds: float) -> None:
+        """Puts up the fence from this connection."""
+        era = self.breaker.era
+        error = await self._past_the_guard(put_up_fence(self), seconds)
+        if error is not None:
+            await self._failed(era, error)
+
     async def _pause(self) -> None:
         """Between two attempts for one caller: quick, because five refusals should open the breaker
         within tens of milliseconds.
@@ -162,7 +180,7 @@ class GuardedSender(GuardedSocket):
 
     async def _back_from_outage(
         self, batch: list[Command], reads: NeutralReads, seconds: float
-    ) -> Answer | Send | Refuse | None:
+    ) -> Send | Refuse | None:
         """Redis is back, but this task has been told that keys are empty: its writes to them must
         not go over what they hold. None: decide again, time has passed.
         """
@@ -175,15 +193,10 @@ class GuardedSender(GuardedSocket):
         exists = await self._exist(risky, seconds)
         if exists is None:
             return None
-        for command, there in zip(risky, exists, strict=True):
-            if not there:
-                reads.discard(db, command.shape.keys)
-        if not any(exists):
-            return None
-        if any(command.shape.kind is Kind.REFUSED for command in batch):
-            return Refuse(risky[0].shape.name, READ_AS_NEUTRAL)  # a transaction is one unit
-        failed = {id(command) for command, there in zip(risky, exists, strict=True) if there}
-        return Answer(tuple(Step.ASIDE if id(c) in failed else Step.SEND for c in batch))
+        # Told once; whoever writes again knows what he does.
+        reads.discard(db, [key for command in risky for key in command.shape.keys])
+        found = [c.shape.name for c, there in zip(risky, exists, strict=True) if there]
+        return Refuse(found[0], READ_AS_NEUTRAL) if found else None
 
     async def _exist(self, commands: list[Command], seconds: float) -> list[bool] | None:
         """Of each command whether any of its keys exists; None where Redis is away."""
@@ -207,12 +220,18 @@ class GuardedSender(GuardedSocket):
         """Journals what is to be queued, and finds the replies."""
         breaker = self.breaker
         steps = decision.steps
+        db = int(self.db)
+        queued: list[Command] = []
+        premised: list[bool] = []
+        # In the order of the batch: a read is no premise of a write that stands before it.
         for command, step in zip(batch, steps, strict=True):
             if step is Step.NEUTRAL:
                 breaker.counters["neutral"] += 1
-                breaker.provenance.neutral(owner, command, int(self.db))
-        queued = [c for c, step in zip(batch, steps, strict=True) if step is Step.QUEUE]
-        first = breaker.queue(queued, int(self.db), at, owner) if queued else 0
+                breaker.provenance.neutral(owner, command, db)
+            elif step is Step.QUEUE:
+                queued.append(command)
+                premised.append(breaker.provenance.queued(owner, command, db))
+        first = breaker.queue(queued, db, at, premised) if queued else 0
         breaker.start_recovery()
         receipts = {
             first + i: breaker.outbox.receipt(first + i, c.shape.name)
@@ -226,9 +245,6 @@ class GuardedSender(GuardedSocket):
         for command, step in zip(batch, steps, strict=True):
             if step is Step.SEND:
                 slots.append(LIVE)
-            elif step is Step.ASIDE:
-                breaker.set_aside(command, int(self.db), at)
-                slots.append(reply_bytes(command.shape, self.protocol))
             elif step is Step.NEUTRAL:
                 slots.append(reply_bytes(command.shape, self.protocol))
             else:

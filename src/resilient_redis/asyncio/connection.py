@@ -162,7 +162,7 @@ class GuardedConnection(GuardedSender):
             raise error  # it waited longer than socket_timeout, as in redis-py
         # The server may close an idle socket when it likes: the new one is the verdict.
         if not idle_eof:
-            breaker.failure(self._era, error)
+            breaker.failure(self._era, error, max(at, self._cleared_at))
         verdict = lost(rest, sent)
         if isinstance(verdict, Unknown):
             raise self._unknown(verdict.command) from error
@@ -172,7 +172,7 @@ class GuardedConnection(GuardedSender):
         touched = writes(done) or (sent is Sent.MAYBE and writes(rest))
         if not self._losses:
             self._until = breaker.clock() + breaker.deadline
-        elif breaker.closed and breaker.clock() >= self._until:
+        elif breaker.clock() >= self._until and not breaker.silent() and breaker.closed:
             # Others are served meanwhile, so nothing but this ends the repeats.
             late = Refuse(rest[0].shape.name, f"its reply was lost {self._losses + 1} times")
             raise self._refusal(late, touched) from error

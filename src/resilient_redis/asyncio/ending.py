@@ -15,3 +15,5 @@ async def end(task: asyncio.Task[Any]) -> None:
     while not task.done():
         task.cancel()
         await asyncio.wait({task}, timeout=0.01)
+    if not task.cancelled():
+        task.exception()  # looked at: nobody is left whom it concerns

@@ -31,16 +31,23 @@ async def introduce(connection: GuardedSocket) -> None:
     known = isinstance(info, (str, bytes))
     connection.identity = identity_of(info, breaker.clock()) if known else None
     try:
-        if suspects := breaker.suspects:
-            # An unanswered write of a dead connection may not land after what this one sends.
-            # Others may be at the same suspects: each waits for its own fence.
-            allowed = await _drive(connection, fence(suspects, breaker.clock()))
-            breaker.fenced(suspects, allowed)
+        await put_up_fence(connection)
         if not breaker.rights_asked:
             await _learn_rights(connection)
     except ReplyError as error:
         # Not an answer that we can work with; as redis-py's own class it is judged like any other.
         raise parse_error(connection, error.message) from None
+
+
+async def put_up_fence(connection: GuardedSocket) -> None:
+    """An unanswered write of a dead connection may not land after what this one sends.
+
+    Others may be at the same suspects: each waits for its own fence.
+    """
+    breaker = connection.breaker
+    if suspects := breaker.suspects:
+        allowed = await _drive(connection, fence(suspects, breaker.clock()))
+        breaker.fenced(suspects, allowed)
 
 
 async def _learn_rights(connection: GuardedSocket) -> None:

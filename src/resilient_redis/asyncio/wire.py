@@ -59,6 +59,7 @@ class GuardedSocket(AbstractConnection):
         self._next = 0  # how many of those have come
         self._replies: list[Any] = []  # those of a pipeline that have come
         self._sent_at = self._cleared_at = 0.0
+        self._began: float | None = None  # when connecting for the next command began
         self._era = self._outage = 0
         self._reused = False  # a reply has come on this socket
         self._tied = False  # under WATCH
@@ -88,6 +89,7 @@ class GuardedSocket(AbstractConnection):
                 await self.disconnect(nowait=True)
             self._forget()
             self._tied = False
+        self._began = self.breaker.clock()  # the command's time is running
         if self.breaker.closed:
             await self._open(self.breaker.deadline)
 
@@ -125,7 +127,7 @@ class GuardedSocket(AbstractConnection):
         await self.disconnect(nowait=True)
         if not is_outage(error):
             raise error
-        self.breaker.failure(era, error)
+        self.breaker.failure(era, error, max(self._sent_at, self._cleared_at))
 
     async def _past_the_guard(
         self, work: Coroutine[Any, Any, None], seconds: float

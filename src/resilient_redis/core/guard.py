@@ -41,7 +41,6 @@ class Step(Enum):
     SEND = "send"
     NEUTRAL = "neutral"
     QUEUE = "queue"
-    ASIDE = "aside"  # a dead letter: its premise has failed
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,24 +28,35 @@ _UNCONDITIONAL = frozenset(
 class NeutralReads:
     """The keys that one task has read as neutral."""
 
-    __slots__ = ("_keys", "_overflown")
+    __slots__ = ("_keys", "_overflown", "_written")
 
     def __init__(self) -> None:
         self._keys: set[tuple[int, bytes]] = set()
+        self._written: set[tuple[int, bytes]] = set()
         self._overflown = False
 
     def add(self, db: int, keys: Iterable[bytes]) -> None:
+        """The task was told that `keys` are empty. Of its own writes it knows better."""
         if len(self._keys) >= MAX_KEYS:
             self._overflown = True
         else:
-            self._keys.update((db, key) for key in keys)
+            self._keys.update({(db, key) for key in keys} - self._written)
+
+    def wrote(self, db: int, keys: Iterable[bytes]) -> None:
+        """The task has queued a write to `keys` without having read them before."""
+        if len(self._written) < MAX_KEYS:
+            self._written.update((db, key) for key in keys)
 
     def discard(self, db: int, keys: Iterable[bytes]) -> None:
-        """The task has read these keys from the real server."""
+        """The task has been told the truth about these keys."""
         self._keys.difference_update((db, key) for key in keys)
 
     def __bool__(self) -> bool:
         return bool(self._keys) or self._overflown
+
+    def recovered(self) -> None:
+        """The journal is empty: what the task has written is there to be read."""
+        self._written.clear()
 
     def holds_for(self, command: Command, db: int) -> bool:
         """Whether `command` may be applied only if its keys are absent."""
