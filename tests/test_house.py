@@ -28,6 +28,7 @@ FLOORS = {
     "asyncio": 40,
     "base": 30,  # what both shells share
     "outbox": 25,  # the journal's other side: receipts and dead letters
+    "settings": 25,
     "provenance": 25,  # who was told what while Redis was away
     "seam": 20,
     "journal": 20,

@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any
 
 from tenacity import RetryCallState, wait_exponential, wait_random
-from tenacity.wait import wait_base
 
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
@@ -32,11 +31,12 @@ from .events import (
     StateChanged,
     WritesHeld,
 )
-from .journal import Journal, MemoryJournal
+from .journal import MemoryJournal
 from .outbox import Outbox
 from .policy import Policy
 from .provenance import Provenance
 from .receipt import Queued
+from .settings import Settings
 from .snapshot import DeadLetter, Snapshot
 
 logger = logging.getLogger("resilient_redis")
@@ -51,35 +51,16 @@ TAIL = 1000
 class BreakerBase:
     """See `resilient_redis.asyncio.RedisCircuitBreaker`."""
 
-    def __init__(
-        self,
-        *,
-        policy: Policy | None,
-        failure_threshold: int,
-        recovery_timeout: float,
-        journal: Journal | None,
-        deadline: float,
-        probe_timeout: float,
-        drain_wait: float,
-        batch_size: int,
-        name: str | None,
-        watermark_prefix: str,
-        recovery_wait: wait_base | None,
-    ) -> None:
-        _check_seconds(recovery_timeout=recovery_timeout, deadline=deadline)
-        _check_seconds(probe_timeout=probe_timeout)
-        if drain_wait < 0:
-            raise ValueError(f"drain_wait must be at least 0 seconds, not {drain_wait}")
-        if not 1 <= batch_size <= 1000:
-            raise ValueError(f"batch_size must be 1 to 1000, not {batch_size}")
-        self.deadline = deadline
-        self.probe_timeout = probe_timeout
-        self.drain_wait = drain_wait
-        self.recovery_timeout = recovery_timeout
+    def __init__(self, settings: Settings) -> None:
+        self.deadline = settings.deadline
+        self.probe_timeout = settings.probe_timeout
+        self.drain_wait = settings.drain_wait
+        self.recovery_timeout = settings.recovery_timeout
         self.clock = time.monotonic
-        self.name = name or "redis"
-        self._core = Breaker(failure_threshold)
-        self._rules = () if policy is None else tuple(rule.compiled for rule in policy.rules)
+        self.name = settings.name or "redis"
+        self._core = Breaker(settings.failure_threshold)
+        policy = settings.policy or Policy.cache()
+        self._rules = tuple(rule.compiled for rule in policy.rules)
         self.provenance = Provenance()
         self._gate_opened = 0.0
         self._observers: list[Observer] = []
@@ -90,13 +71,13 @@ class BreakerBase:
         self._attempt = 0
         self._silent_since = 0.0
         # wait_exponential starts at 50 ms and doubles; the jitter keeps fleets apart.
-        self._wait = recovery_wait or (
-            wait_exponential(multiplier=0.05, max=recovery_timeout) + wait_random(0, 0.025)
+        self._wait = settings.recovery_wait or (
+            wait_exponential(multiplier=0.05, max=self.recovery_timeout) + wait_random(0, 0.025)
         )
         self._endpoint: tuple[Any, ...] | None = None
         self.counters: Counter[str] = Counter()
         self.outbox = Outbox(
-            journal if journal is not None else MemoryJournal(),
+            MemoryJournal() if settings.journal is None else settings.journal,
             self.counters,
             self.emit,
             self._stamp,
@@ -107,13 +88,13 @@ class BreakerBase:
         self.replay = Replay(
             self.outbox.journal,
             self.outbox,
-            watermark=watermark_prefix.encode() + _token(),
+            watermark=settings.watermark_prefix.encode() + _token(),
             new_session=_token,
             clock=self._now,
             wall_ms=lambda: int(time.time() * 1000),
-            batch_size=batch_size,
+            batch_size=settings.batch_size,
         )
-        self.rights_key = watermark_prefix.encode() + b"rights:" + _token()
+        self.rights_key = settings.watermark_prefix.encode() + b"rights:" + _token()
         self.outages = 0  # how often it has opened; a socket older than the last is not used
         self.gate_open = True
         # The one attribute of the healthy path: closed, nothing queued, writes not held.
@@ -401,9 +382,3 @@ class BreakerBase:
 def _token() -> bytes:
     """Unlike any before, on any machine."""
     return uuid.uuid4().hex.encode()
-
-
-def _check_seconds(**options: float) -> None:
-    for option, seconds in options.items():
-        if seconds <= 0:
-            raise ValueError(f"{option} must be above 0 seconds, not {seconds}")

@@ -15,6 +15,7 @@ from ..journal import Journal
 from ..policy import Policy
 from ..receipt import Queued
 from ..seam.failures import is_alive
+from ..settings import Settings
 from .ending import end
 from .link import Template, answers
 from .recovery import recover
@@ -79,17 +80,19 @@ class RedisCircuitBreaker(BreakerBase):
         recovery_wait: wait_base | None = None,
     ) -> None:
         super().__init__(
-            policy=policy,
-            failure_threshold=failure_threshold,
-            recovery_timeout=recovery_timeout,
-            journal=journal,
-            deadline=deadline,
-            probe_timeout=probe_timeout,
-            drain_wait=drain_wait,
-            batch_size=batch_size,
-            name=name,
-            watermark_prefix=watermark_prefix,
-            recovery_wait=recovery_wait,
+            Settings(
+                failure_threshold=failure_threshold,
+                recovery_timeout=recovery_timeout,
+                policy=policy,
+                journal=journal,
+                deadline=deadline,
+                probe_timeout=probe_timeout,
+                drain_wait=drain_wait,
+                batch_size=batch_size,
+                name=name,
+                watermark_prefix=watermark_prefix,
+                recovery_wait=recovery_wait,
+            )
         )
         self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
         self.timer: asyncio.TimerHandle | None = None
