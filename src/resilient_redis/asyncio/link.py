@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, TimeoutError
 
-from ..core.exchange import UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError, is_forbidden
+from ..core.exchange import UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError
 from ..core.fence import Identity, identity_of
 from ..core.wire import pack
 from ..seam.failures import parse_error
@@ -68,8 +68,8 @@ class Link:
             await link._connection.connect()  # type: ignore[no-untyped-call]  # redis-py
             asks = pack((b"PING",)) + pack((b"CLIENT", b"INFO"))
             pong, info = await link.exchange(Exchange(asks, 2))
-            # A user who may not even PING has shown a server that answers.
-            if isinstance(pong, ReplyError) and not is_forbidden(pong):
+            # Any other error (NOPERM, MISCONF: PING is refused like a write) is an answer.
+            if isinstance(pong, ReplyError) and pong.code in UNAVAILABLE:
                 raise parse_error(link._connection, pong.message)
         except BaseException:
             link.abort()
