@@ -42,5 +42,8 @@ FORBIDDEN = frozenset({"NOPERM", "NOAUTH"})
 def is_forbidden(reply: Any) -> bool:
     """Whether an error reply means that this user (or this server) has no such command."""
     return isinstance(reply, ReplyError) and (
-        reply.code in FORBIDDEN or "unknown command" in reply.message.lower()
+        reply.code in FORBIDDEN
+        or "unknown command" in reply.message.lower()
+        # How EXEC itself is forbidden.
+        or (reply.code == "EXECABORT" and "because of: NOPERM" in reply.message)
     )
