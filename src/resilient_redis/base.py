@@ -194,7 +194,7 @@ class BreakerBase:
     @property
     def busy(self) -> bool:
         """Whether there is something to recover from."""
-        return not (self.closed and self.gate_open)
+        return not (self.closed and self.gate_open and self.replay.tidy)
 
     def refresh(self) -> None:
         if self.provenance and self.gate_open:
@@ -338,9 +338,10 @@ class BreakerBase:
 
     # -- for the shells: decisions and the journal --------------------------------------
 
-    def decide(self, batch: Sequence[Command], waited: bool) -> Decision:
+    def decide(self, batch: Sequence[Command], waited: bool, away: bool = False) -> Decision:
+        """`away`: for this caller Redis is away, whatever the breaker says."""
         view = View(
-            state=self._core.state,
+            state=State.OPEN if away else self._core.state,
             draining=not self.gate_open,
             held=self._held,
             waited=waited,

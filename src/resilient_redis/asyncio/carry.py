@@ -114,23 +114,22 @@ class GuardedSender(GuardedSocket):
         if not self._losses:
             began, self._began = self._began or start, None
             self._until = began + breaker.deadline
-        until = self._until
+        until, away = self._until, False
         while True:
             waited = breaker.clock() - start
-            decision = breaker.decide(batch, waited >= breaker.drain_wait)
+            decision = breaker.decide(batch, waited >= breaker.drain_wait, away)
             if isinstance(decision, Refuse):
                 raise self._refusal(decision, touched)
             if isinstance(decision, AwaitDrain):
                 breaker.start_recovery()
                 await breaker.wait_drained(breaker.drain_wait - waited)
                 continue
-            if isinstance(decision, Send) and breaker.suspects and writes(batch):
+            left = until - breaker.clock()
+            if isinstance(decision, Send) and breaker.suspects and writes(batch) and left > 0:
                 # A write of a connection that has died may not land after this one.
-                if await self._ready(until - breaker.clock()) and breaker.suspects:
-                    await self._fenced(until - breaker.clock())
-                if breaker.suspects and breaker.clock() < until:
+                if not (await self._ready(left) and await self._fenced(left)):
                     await self._pause()
-                    continue
+                continue
             if isinstance(decision, Send) and (reads := breaker.provenance.reads_of(owner)):
                 back = await self._back_from_outage(batch, reads, until - breaker.clock())
                 if back is None:
@@ -141,14 +140,8 @@ class GuardedSender(GuardedSocket):
             steps = decision.steps if isinstance(decision, Answer) else (Step.SEND,) * len(calls)
             live = [call for call, step in zip(calls, steps, strict=True) if step is Step.SEND]
             if live and not await self._attempt(live, check_health, until - breaker.clock()):
-                if breaker.clock() >= until:
-                    await breaker.hang_verdict()
-                    if breaker.silent():
-                        continue
                 if breaker.closed and breaker.clock() >= until:
-                    name = batch[0].shape.name
-                    late = Refuse(name, f"no connection within {breaker.deadline:g} s")
-                    raise self._refusal(late, touched)
+                    away = await self._out_of_time()
                 await self._pause()
                 continue
             if not isinstance(decision, Answer):
@@ -162,12 +155,21 @@ class GuardedSender(GuardedSocket):
                     raise self._unknown(error.command) from error
                 raise
 
-    async def _fenced(self, seconds: float) -> None:
-        """Puts up the fence from this connection."""
+    async def _out_of_time(self) -> bool:
+        """There was no connection within the deadline: for this caller Redis is away, even if the
+        breaker stays closed, because others are served.
+        """
+        await self.breaker.hang_verdict()
+        self.breaker.silent()
+        return True
+
+    async def _fenced(self, seconds: float) -> bool:
+        """Puts up the fence from this connection. False where Redis is away."""
         era = self.breaker.era
         error = await self._past_the_guard(put_up_fence(self), seconds)
         if error is not None:
             await self._failed(era, error)
+        return error is None
 
     async def _pause(self) -> None:
         """Between two attempts for one caller: quick, because five refusals should open the breaker

@@ -61,7 +61,9 @@ async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | N
         await asyncio.sleep(breaker.next_wait())
     if breaker.closed:
         link = await _open(breaker)
-        if link is None and breaker.closed:
+        if link is None and breaker.gate_open:
+            await asyncio.sleep(breaker.next_wait())  # only a watermark is left to be deleted
+        elif link is None and breaker.closed:
             breaker.trip(Cause.REPLAY_FAILED, "no connection")
         return link
     taken = breaker.take_permit()
@@ -92,6 +94,8 @@ async def _open(breaker: RedisCircuitBreaker) -> Link | None:
 
 async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
     """Fence and replay on `link`. True while the link is good."""
+    if breaker.gate_open:
+        return await _tidy_up(breaker, link)
     started = breaker.clock()
     applied, letters = breaker.replay.applied_count, breaker.counters["dead_lettered"]
     premises = breaker.counters["premise"]
@@ -123,12 +127,18 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
         now = breaker.clock()
         dead = breaker.counters["dead_lettered"] - letters
         breaker.emit(ReplayFinished(breaker.name, now, applied, dead, now - started))
+    return await _tidy_up(breaker, link)
+
+
+async def _tidy_up(breaker: RedisCircuitBreaker, link: Link) -> bool:
+    """Deletes the watermarks. True while the link is good."""
     try:
         await link.drive(breaker.replay.cleanup())
     except FAILURES as error:
-        # The watermark stays until the next drain deletes it; it stands for nothing by then.
-        logger.debug("%s: the watermark was not deleted: %r", breaker.name, error)
+        logger.debug("%s: a watermark is not deleted yet: %r", breaker.name, error)
         return False
+    if not breaker.replay.tidy:
+        await asyncio.sleep(breaker.next_wait())
     return True
 
 

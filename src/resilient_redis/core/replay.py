@@ -106,12 +106,19 @@ class Replay:
             else:
                 return self.held  # what stands at the front has to wait
 
+    @property
+    def tidy(self) -> bool:
+        """No watermark of ours stands on the server."""
+        return not self._dirty
+
     def cleanup(self) -> Dialogue[None]:
         """Deletes W where it was set; the journal is empty."""
         for db in sorted(self._dirty):
             if (yield from self._use(db)):
-                yield Exchange(pack((b"DEL", self._watermark)), 1)
-        self._dirty.clear()
+                (reply,) = yield Exchange(pack((b"DEL", self._watermark)), 1)
+                if isinstance(reply, ReplyError) and not is_forbidden(reply):
+                    continue  # READONLY, LOADING …: later
+            self._dirty.discard(db)
         self._marks.clear()
         self._armed = None
 
