@@ -1,0 +1,1 @@
+"""A deterministic simulation: unmodified redis-py and our shell, a made-up network and server."""

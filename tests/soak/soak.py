@@ -1,0 +1,292 @@
+"""One soak: servers, clients, tasks and faults for so many seconds, then the oracle's verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+
+from resilient_redis.asyncio import MemoryJournal, RedisCircuitBreaker, ResilientConnection
+from resilient_redis.cli.aof import Effect
+from resilient_redis.cli.history import History, Op, Outcome
+from resilient_redis.cli.oracle import check
+from resilient_redis.cli.verdict import Verdict
+from resilient_redis.events import EntryDeadLettered, Event
+from tests.support.proxy import ChaosProxy
+from tests.support.servers import own_rig
+
+from .chaos import Chaos
+from .workers import SHORT, Tally, Worker
+
+TASKS = 36
+LONGEST_HOLD_MS = 3000.0  # no fault holds a request longer; see `chaos`
+RECOVERY = 25.0  # s; in which everything must be back without any traffic
+SOCKET_TIMEOUT = 1.5
+# What a kill -9 cannot take is enough here: the write to the file comes before the reply, the
+# fsync may wait. A disk that syncs in 5 ms would be all that is tested.
+FAST = ("--appendfsync", "no")
+
+
+@dataclass
+class Report:
+    """What a soak found. `ok`: no anomaly, nothing left behind, nobody told nonsense."""
+
+    server: str
+    seed: str
+    seconds: float
+    verdict: Verdict
+    faults: Counter[str]
+    tally: Tally
+    problems: list[str]
+    ops: list[Op]
+    effects: list[Effect]
+    log: list[tuple[float, str]]
+    counters: Counter[str]
+
+    @property
+    def ok(self) -> bool:
+        return self.verdict.ok and not self.problems
+
+    @property
+    def acknowledged(self) -> int:
+        return self.tally.acknowledged
+
+
+@dataclass
+class Team:
+    """Those who share a breaker. Another team stands for another process: no key in common."""
+
+    name: str
+    breaker: RedisCircuitBreaker
+    clients: list[tuple[Any, int]] = field(default_factory=list)  # with their databases
+    workers: list[Worker] = field(default_factory=list)
+
+
+class Soak:
+    """`run` once."""
+
+    def __init__(self, flavour: str, seconds: float, seed: str, rate: float = 45.0) -> None:
+        self.flavour = flavour
+        self.seconds = seconds
+        self.seed = seed
+        self.rate = rate
+        self.rng = random.Random(seed)
+        self.history = History()
+        self.tally = Tally()
+        self.problems: list[str] = []
+        self.log: list[tuple[float, str]] = []
+        self.teams: list[Team] = []
+        self._stopping = asyncio.Event()
+
+    async def run(self, tell: Callable[[str], None] = print) -> Report:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unseen)
+        logger, listener = logging.getLogger("resilient_redis"), _Listener(self.problems)
+        logger.addHandler(listener)
+        try:
+            with own_rig(self.flavour, *FAST) as rig:
+                async with ChaosProxy(rig.port) as proxy:
+                    chaos = Chaos(rig, proxy, self.seed)
+                    try:
+                        await self._soak(chaos, tell)
+                    finally:
+                        await chaos.aclose()
+                return self._judge(rig.effects(), chaos)
+        finally:
+            logger.removeHandler(listener)
+
+    # -- the run
+
+    async def _soak(self, chaos: Chaos, tell: Callable[[str], None]) -> None:
+        self._make_teams(chaos.proxy)
+        workers = [worker for team in self.teams for worker in team.workers]
+        tasks = [asyncio.ensure_future(w.run(self._rate_of(w), self._stopping)) for w in workers]
+        start = time.monotonic()
+        live = asyncio.ensure_future(self._live(chaos, start, tell))
+        try:
+            await chaos.run(start + self.seconds)
+            await chaos.heal()
+            await asyncio.sleep(1.0)  # the tasks go on for a while
+            self._stopping.set()
+            await self._end(tasks)
+            await self._recover()
+        finally:
+            live.cancel()
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait([live, *tasks])
+            for team in self.teams:
+                for client, _ in team.clients:
+                    await client.aclose()
+                    await client.connection_pool.disconnect()
+                if left := await team.breaker.aclose():
+                    self.problems.append(f"{team.name}: {left} acknowledged writes unapplied")
+
+    def _make_teams(self, proxy: ChaosProxy) -> None:
+        number = 0
+        for name in ("a", "b"):
+            rng = self.rng
+            breaker = RedisCircuitBreaker(
+                name=name,
+                failure_threshold=rng.choice((1, 3, 5)),
+                recovery_timeout=rng.choice((0.3, 1.0)),
+                deadline=rng.choice((0.3, 0.6, 1.0)),
+                probe_timeout=rng.choice((0.3, 1.0)),
+                drain_wait=rng.choice((0.05, 0.3, 1.0)),
+                batch_size=rng.choice((7, 50, 1000)),
+                journal=MemoryJournal(),
+            )
+            breaker.add_observer(self._heard)
+            team = Team(name, breaker, _clients(proxy, breaker))
+            for i in range(TASKS // 2):
+                rng = random.Random(f"{self.seed}:worker:{number}")
+                client, db = team.clients[i % len(team.clients)]
+                if db and (name == "b" or i >= len(team.clients)):
+                    client, db = team.clients[0]
+                team.workers.append(
+                    Worker(number, client, db, breaker, self.history, self.tally, rng)
+                )
+                number += 1
+            for worker in team.workers:
+                worker.peers = [w for w in team.workers if w.db == worker.db]
+            self.teams.append(team)
+
+    def _rate_of(self, worker: Worker) -> float:
+        """Little in the second database: going to and fro makes a replay 60 times slower."""
+        return self.rate / 5 if worker.db else self.rate
+
+    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+        done, late = await asyncio.wait(tasks, timeout=10.0)
+        for task in done:
+            task.result()
+        if late:
+            self.problems.append(f"{len(late)} tasks still waited 10 s after all was healed")
+
+    async def _recover(self) -> None:
+        """Without traffic: everything that is queued gets applied, and the breakers close."""
+        deadline = time.monotonic() + RECOVERY
+        while any(team.breaker.busy for team in self.teams):
+            if time.monotonic() > deadline:
+                for team in self.teams:
+                    self.problems.append(f"no recovery: {team.breaker.snapshot()}")
+                return
+            await asyncio.sleep(0.01)
+
+    async def _live(self, chaos: Chaos, start: float, tell: Callable[[str], None]) -> None:
+        told: Counter[Outcome] = Counter()
+        while True:
+            before, due = Counter(self.tally.outcomes), time.monotonic() + 1.0
+            await asyncio.sleep(1.0)
+            lag = time.monotonic() - due
+            told = Counter(self.tally.outcomes)
+            told.subtract(before)
+            states = " ".join(
+                f"{team.breaker.state.lower()}/{team.breaker.pending}" for team in self.teams
+            )
+            faults = ",".join(kind for kind, n in chaos.current.items() if n)
+            counts = " ".join(f"{o.value[:3]} {n}" for o, n in sorted_by_name(told) if n)
+            tell(
+                f"{time.monotonic() - start:6.1f}s {self.flavour:6} ack {self.tally.acknowledged}"
+                f" | {counts} | {states} | faults {chaos.fired.total()} [{faults}]"
+                + (f" | lag {lag:.2f}" if lag > 0.2 else "")
+                + (f" | WRONG {len(self.tally.wrong)}" if self.tally.wrong else "")
+            )
+
+    # -- what is found
+
+    def _judge(self, effects: list[Effect], chaos: Chaos) -> Report:
+        ops = [_loose(op) if op.id in self.tally.cancelled else op for op in self.history.ops()]
+        counters: Counter[str] = Counter()
+        for team in self.teams:
+            counters.update(team.breaker.counters)
+            for letter in team.breaker.dead_letters[:5]:
+                self.problems.append(f"{team.name}: dead letter {letter} {letter.payload[:120]!r}")
+        for what in self.tally.wrong[:10]:
+            self.problems.append(f"nonsense: {what}")
+        return Report(
+            self.flavour,
+            self.seed,
+            self.seconds,
+            _verdict(ops, effects),
+            chaos.fired,
+            self.tally,
+            self.problems,
+            ops,
+            effects,
+            sorted(self.log + chaos.log),
+            counters,
+        )
+
+    def _heard(self, event: Event) -> None:
+        if isinstance(event, EntryDeadLettered) or len(self.log) < 200_000:
+            self.log.append((event.at, f"  {event}"))
+
+    def _unseen(self, _: Any, context: dict[str, Any]) -> None:
+        error, task = context.get("exception"), context.get("task") or context.get("future")
+        self.problems.append(f"nobody saw: {context.get('message')} {error!r} of {task!r}")
+
+
+class _Listener(logging.Handler):
+    """Errors that the library logs."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self.problems = problems
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.problems.append(f"logged: {logging.Formatter().format(record)}")
+
+
+def _clients(proxy: ChaosProxy, breaker: RedisCircuitBreaker) -> list[tuple[Any, int]]:
+    """Of each kind one: from_url and Redis(), both databases, both protocols."""
+    common: dict[str, Any] = {
+        "connection_class": ResilientConnection,
+        "breaker": breaker,
+        "socket_timeout": SOCKET_TIMEOUT,
+    }
+    url = f"redis://127.0.0.1:{proxy.port}"
+    place: dict[str, Any] = {"host": "127.0.0.1", "port": proxy.port}
+    with_retry = ConnectionPool(**common, **place, retry=Redis().get_retry(), max_connections=100)
+    few = BlockingConnectionPool(**common, **place, db=1, max_connections=2, timeout=5)
+    return [
+        (Redis(connection_pool=with_retry), 0),
+        (Redis.from_url(f"{url}/0", protocol=2, **common), 0),
+        (Redis.from_url(f"{url}/1", protocol=3, **common), 1),
+        (Redis.from_url(f"{url}/1", protocol=2, decode_responses=True, **common), 1),
+        (Redis.from_url(f"{url}/0", protocol=3, health_check_interval=1, **common), 0),
+        (Redis(connection_pool=few), 1),
+    ]
+
+
+def _verdict(ops: list[Op], effects: list[Effect]) -> Verdict:
+    """The oracle's, with more tolerance for the short times to live.
+
+    A SET that a frozen server executes as it wakes up counts from then, until the replay mends it.
+    Valkey writes the mending SET down as UNLINK, if its deadline has passed: then it looks like an
+    expiry at the wrong time.
+    """
+    short = [op for op in ops if SHORT in op.key.decode()]
+    verdict = check([op for op in ops if SHORT not in op.key.decode()], effects)
+    verdict.include(check(short, effects, ttl_tolerance_ms=LONGEST_HOLD_MS))
+    verdict.operations = len(ops)
+    verdict.acknowledged = sum(op.acknowledged for op in ops)
+    verdict.outcomes = Counter(op.outcome.value for op in ops)
+    return verdict
+
+
+def _loose(op: Op) -> Op:
+    """An operation whose caller went away: it may take effect whenever it likes, but only once."""
+    return dataclasses.replace(op, worker=1_000_000 + op.id, ended=math.inf)
+
+
+def sorted_by_name(told: Counter[Outcome]) -> list[tuple[Outcome, int]]:
+    return sorted(told.items(), key=lambda pair: pair[0].value)
