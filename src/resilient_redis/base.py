@@ -69,7 +69,7 @@ class BreakerBase:
         self._last_error: str | None = None
         self._retry_at: float | None = None
         self._attempt = 0
-        self._silent_since = 0.0
+        self._silent_since = self._failed_at = 0.0
         # wait_exponential starts at 50 ms and doubles; the jitter keeps fleets apart.
         self._wait = settings.recovery_wait or (
             wait_exponential(multiplier=0.05, max=self.recovery_timeout) + wait_random(0, 0.025)
@@ -205,8 +205,10 @@ class BreakerBase:
 
     def failure(self, era: int, error: BaseException, since: float) -> None:
         """A socket of `era` failed, which was waited for since `since`. May open the breaker."""
-        if self._core.failures == 0:
+        now = self.clock()
+        if self._core.failures == 0 or now - self._failed_at > self.deadline:
             self._silent_since = since
+        self._failed_at = now
         self._last_error = type(error).__name__
         self._moved(self._core.failure(era))
 
@@ -214,6 +216,12 @@ class BreakerBase:
         """A reply came to a command of `era`."""
         self._core.success(era)
         self.refresh()
+
+    def patience(self) -> float:
+        """Seconds that are left of a silence before it is an outage; a deadline at most."""
+        if not self._core.failures:
+            return self.deadline
+        return min(self.deadline, self._silent_since + self.deadline - self.clock())
 
     def silent(self) -> bool:
         """Opens, if for most of a deadline nothing at all was answered, threshold or not."""

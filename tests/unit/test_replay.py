@@ -101,7 +101,7 @@ class Connection:
     def exchange(self, ask: Exchange) -> list[Any]:
         commands = [args for _, _, args in parse(ask.send)]
         self.waiting += commands
-        if [args[:2] for args in commands] == [(b"SET", W)]:
+        if [args[:2] for args in commands] == [(b"MULTI",), (b"SET", W), (b"EXEC",)]:  # the priming
             self.sent = []  # it was answered before anything behind it was sent: not late any more
         self.sent += commands
         names = [args[0] for args in self.sent]

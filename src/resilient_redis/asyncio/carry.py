@@ -139,9 +139,14 @@ class GuardedSender(GuardedSocket):
                 decision = back
             steps = decision.steps if isinstance(decision, Answer) else (Step.SEND,) * len(calls)
             live = [call for call, step in zip(calls, steps, strict=True) if step is Step.SEND]
-            if live and not await self._attempt(live, check_health, until - breaker.clock()):
+            left = min(until - breaker.clock(), breaker.patience())
+            if live and not await self._attempt(live, check_health, left):
+                if breaker.silent():
+                    continue
                 if breaker.closed and breaker.clock() >= until:
-                    away = await self._out_of_time()
+                    # Others are served, so the breaker stays closed; for this caller it is away.
+                    await breaker.hang_verdict()
+                    away = True
                 await self._pause()
                 continue
             if not isinstance(decision, Answer):
@@ -154,14 +159,6 @@ class GuardedSender(GuardedSocket):
                 if touched:
                     raise self._unknown(error.command) from error
                 raise
-
-    async def _out_of_time(self) -> bool:
-        """There was no connection within the deadline: for this caller Redis is away, even if the
-        breaker stays closed, because others are served.
-        """
-        await self.breaker.hang_verdict()
-        self.breaker.silent()
-        return True
 
     async def _fenced(self, seconds: float) -> bool:
         """Puts up the fence from this connection. False where Redis is away."""

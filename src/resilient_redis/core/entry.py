@@ -87,6 +87,12 @@ def encode(entry: Entry) -> bytes:
     return header + name + entry.payload
 
 
+def skip(record: bytes | bytearray, offset: int) -> int:
+    """The offset behind the entry at `offset`."""
+    name_length, length = _HEADER.unpack_from(record, offset)[-2:]
+    return int(offset + _HEADER.size + name_length + length)
+
+
 def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
     """The entry at `offset`, and the offset behind it."""
     seq, at, ttl, gap, age, db, flags, name_len, length = _HEADER.unpack_from(record, offset)

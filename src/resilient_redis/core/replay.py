@@ -268,9 +268,8 @@ class Replay:
         return watch + pack((b"EVAL", GUARD, b"1", self._watermark, expected.value()))
 
     def _is_armed(self, watched: Any, guarded: Any, expected: Mark) -> bool:
-        if isinstance(watched, ReplyError):
-            return False
-        return bool(guarded == 1 or guarded == expected.value())
+        fine = guarded == 1 or guarded == expected.value()
+        return fine and not isinstance(watched, ReplyError)
 
     def _arm(self, db: int) -> Dialogue[bool]:
         """Makes sure of W in `db`. False where it has to be looked at anew, or writes are held."""
@@ -290,19 +289,29 @@ class Replay:
         return True
 
     def _prime(self, db: int) -> Dialogue[bool]:
-        """Sets W to where we are, under a new session. False where the server takes no writes.
+        """Sets W to where we are, under a new session. False where that has to be tried again, or
+        the server takes no writes.
 
-        NX: a late copy of an earlier priming must not take the place of the W of now.
+        In two steps: bytes of the second that arrive late find a W that has changed under them.
+        NX: a late copy of both finds a W.
         """
         mark = Mark(self._new_session(), self._confirmed)
+        watch = pack((b"WATCH", self._watermark)) + pack((b"GET", self._watermark))
+        _, watched, found = yield Exchange(pack((b"UNWATCH",)) + watch, 3)
+        available(watched)
+        if isinstance(watched, ReplyError):
+            self._judge_watermark(watched)
+            return False
         self._dirty.add(db)
-        setting = (b"SET", self._watermark, mark.value())
-        (reply,) = yield Exchange(pack((*setting, b"NX")), 1)
-        if reply is None:
-            (reply,) = yield Exchange(pack(setting), 1)
-        available(reply)
-        if isinstance(reply, ReplyError):
-            self._judge_watermark(reply)
+        setting = (b"SET", self._watermark, mark.value(), *((b"NX",) if found is None else ()))
+        ask = pack((b"MULTI",)) + pack(setting) + pack((b"EXEC",))
+        _, queued, outcome = yield Exchange(ask, 3)
+        if isinstance(outcome, ReplyError):
+            error = queued if isinstance(queued, ReplyError) else outcome
+            available(error)
+            self._judge_watermark(error)
+            return False
+        if outcome is None or outcome == [None]:
             return False
         self._marks[db] = mark
         return True
@@ -316,13 +325,13 @@ class Replay:
     # -- replies --------------------------------------------------------------------------
 
     def _judge_watermark(self, error: ReplyError) -> None:
-        """W cannot be set, watched or guarded."""
+        """W cannot be set, watched or guarded: do without the script, or without W."""
         if error.code in HOLDING:
             self._hold(error.code)
-        elif self.mode is Mode.GUARDED and not is_forbidden(error):
-            self.mode = Mode.CHECKED  # the script fails: do without it
+        elif self.mode is Mode.GUARDED:
+            self.mode = Mode.CHECKED
         elif is_forbidden(error):
-            self.mode = Mode.BARE if self.mode is Mode.CHECKED else Mode.CHECKED
+            self.mode = Mode.BARE
         else:
             raise error
 

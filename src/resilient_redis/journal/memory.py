@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from ..core.command import Command
-from ..core.entry import Entry, decode, encode, entry_of
+from ..core.entry import Entry, decode, encode, entry_of, skip
 from .base import NoRoom
 
 SEGMENT = 64 * 1024
@@ -48,8 +48,10 @@ class MemoryJournal:
         self._next = 1
         self._confirmed = 0
         self._bytes = 0
-        # Where the reader last stopped: a drain reads on from there, not from the front.
-        self._cursor: tuple[int, _Segment, int] | None = None
+        self._front = 0  # in the first segment, where the first entry that counts begins
+        # Where readers last stood: a drain reads on from there, not from the front of a segment.
+        # Two, because it looks at one entry more than it takes.
+        self._cursors: deque[tuple[int, _Segment, int]] = deque(maxlen=2)
 
     def append(self, commands: list[Command], at: float, db: int) -> int:
         first = self._next
@@ -74,26 +76,33 @@ class MemoryJournal:
         return seq < self._next
 
     def read(self, after: int) -> Iterator[Entry]:
-        cursor = self._cursor
-        resume = cursor is not None and cursor[0] == after
+        cursor = next((cursor for cursor in self._cursors if cursor[0] == after), None)
         for segment in list(self._segments):
             if segment.last <= after:
                 continue
-            offset = 0
-            if resume and cursor is not None and cursor[1] is segment:
+            offset = self._front if segment is self._segments[0] else 0
+            if cursor is not None and cursor[1] is segment:
                 offset = cursor[2]
             while offset < len(segment.data):
                 entry, offset = decode(segment.data, offset)
                 if entry.seq > after:
-                    self._cursor = (entry.seq, segment, offset)
+                    self._cursors.append((entry.seq, segment, offset))
                     yield entry
 
     def confirm(self, seq: int) -> None:
         self._confirmed = max(self._confirmed, min(seq, self._next - 1))
         while self._segments and self._segments[0].last <= self._confirmed:
-            self._bytes -= len(self._segments.popleft().data)
+            self._bytes -= len(self._segments.popleft().data) - self._front
+            self._front = 0
         if not self._segments:
-            self._cursor = None
+            self._cursors.clear()
+            return
+        front = self._segments[0]
+        while front.first <= self._confirmed:
+            end = skip(front.data, self._front)
+            self._bytes -= end - self._front
+            self._front = end
+            front.first += 1
 
     def __len__(self) -> int:
         return self._next - 1 - self._confirmed
@@ -106,8 +115,4 @@ class MemoryJournal:
     def oldest(self) -> Entry | None:
         if not len(self):
             return None
-        segment, offset = self._segments[0], 0
-        while True:
-            entry, offset = decode(segment.data, offset)
-            if entry.seq > self._confirmed:
-                return entry
+        return decode(self._segments[0].data, self._front)[0]
