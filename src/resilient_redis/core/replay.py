@@ -34,9 +34,9 @@ from .wire import pack
 class Replay:
     """Plans batches, reads their replies, and knows how far the server has come.
 
-    `new_session` gives a token unlike any before; `clock` is monotonic seconds, `wall_ms` our own
-    unix time in ms, for servers that do not tell theirs; `batch_size` entries at most in one EXEC
-    (0.49 ms at 1,000, 7.9 ms at 10,000: FACTS.md).
+    `new_session` gives a token unlike any before; `clock` is monotonic seconds, `wall_ms` our unix
+    time, for servers that do not tell theirs; `batch_size` entries at most in one EXEC (0.49 ms at
+    1,000, 7.9 ms at 10,000).
     """
 
     def __init__(
@@ -85,8 +85,7 @@ class Replay:
             self._selected = 0
             self._barred.clear()
             self._before = self._tried
-        self._armed = None
-        self._blocked = False
+        self._armed, self._blocked = None, False
         yield from self._read_time()
         if self._in_flight is not None:
             yield from self._read_watermark(self._in_flight.db)
@@ -130,9 +129,9 @@ class Replay:
         now = (asked + self._clock()) / 2
         if is_forbidden(reply):
             self._time = (now, self._wall_ms())
-            return
-        seconds, micros = sound(reply)
-        self._time = (now, int(seconds) * 1000 + int(micros) // 1000)
+        else:
+            seconds, micros = sound(reply)
+            self._time = (now, int(seconds) * 1000 + int(micros) // 1000)
 
     def _read_watermark(self, db: int) -> Dialogue[None]:
         """Reads W, and concludes what became of what may have been applied."""
@@ -243,8 +242,7 @@ class Replay:
         # What arms the next batch travels along.
         ask = body + pack((b"EXEC",)) + self._arming(done)
         _, *replies, watched, guarded = yield Exchange(ask, len(batch.entries) + 5)
-        self._in_flight = None
-        outcome = replies[-1]
+        self._in_flight, outcome = None, replies[-1]
         if isinstance(outcome, list):
             self._marks[batch.db] = done
             self.held = None
