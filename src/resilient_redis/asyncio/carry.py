@@ -124,10 +124,11 @@ class GuardedSender(GuardedSocket):
                 breaker.start_recovery()
                 await breaker.wait_drained(breaker.drain_wait - waited)
                 continue
-            left = until - breaker.clock()
+            left = min(until - breaker.clock(), breaker.patience())
             if isinstance(decision, Send) and breaker.suspects and writes(batch) and left > 0:
                 # A write of a connection that has died may not land after this one.
                 if not (await self._ready(left) and await self._fenced(left)):
+                    breaker.silent()
                     await self._pause()
                 continue
             if isinstance(decision, Send) and (reads := breaker.provenance.reads_of(owner)):
