@@ -12,15 +12,22 @@ from .errors import (
     ResilienceError,
 )
 from .journal import MemoryJournal
+from .policy import COUNTERS, READS, TAKES, WRITES, Policy, Rule
 from .receipt import Queued
 
 __all__ = [
+    "COUNTERS",
+    "READS",
+    "TAKES",
+    "WRITES",
     "CommandRefused",
     "JournalCorrupt",
     "JournalFull",
     "MemoryJournal",
     "OutcomeUnknown",
+    "Policy",
     "Queued",
     "ReplyUnknown",
     "ResilienceError",
+    "Rule",
 ]
