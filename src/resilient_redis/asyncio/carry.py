@@ -46,6 +46,7 @@ class GuardedSender(GuardedSocket):
         self._slots: deque[Slot] | None = None  # where replies do not all come from the socket
         self._delivered = 0
         self._losses = 0  # how often this batch has failed
+        self._lost_replies = 0  # and how often after it was sent
         self._until = 0.0  # until when it is repeated
         self._own: OwnReplies | None = None
         super().__init__(**kwargs)
@@ -76,7 +77,7 @@ class GuardedSender(GuardedSocket):
     async def _submit(
         self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
     ) -> None:
-        self._delivered = self._losses = 0
+        self._delivered = self._losses = self._lost_replies = 0
         if self.receipts:
             self.receipts = {}
         if self.breaker.live and self._usable() and not (check_health and self._check_is_due()):
@@ -145,6 +146,8 @@ class GuardedSender(GuardedSocket):
                 if breaker.silent():
                     continue
                 if breaker.closed and breaker.clock() >= until:
+                    if self._lost_replies:
+                        raise self._refusal(self._too_often(batch), touched)
                     # Others are served, so the breaker stays closed; for this caller it is away.
                     await breaker.hang_verdict()
                     away = True
@@ -160,6 +163,11 @@ class GuardedSender(GuardedSocket):
                 if touched:
                     raise self._unknown(error.command) from error
                 raise
+
+    def _too_often(self, batch: list[Command]) -> Refuse:
+        """It is this command that costs its connection: others are served."""
+        reason = f"its reply was lost {self._lost_replies} times"
+        return Refuse(batch[0].shape.name, reason)
 
     async def _fenced(self, seconds: float) -> bool:
         """Puts up the fence from this connection. False where Redis is away."""

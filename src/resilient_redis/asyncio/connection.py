@@ -13,7 +13,7 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
 from ..core.command import Kind
-from ..core.guard import Refuse, Sent, Unknown, lost, writes
+from ..core.guard import Sent, Unknown, lost, writes
 from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
 from ..seam.replies import OwnReplies
@@ -170,12 +170,12 @@ class GuardedConnection(GuardedSender):
             self._forget()
             raise ConnectionError("the connection was lost under WATCH") from error
         touched = writes(done) or (sent is Sent.MAYBE and writes(rest))
+        self._lost_replies += 1
         if not self._losses:
             self._until = breaker.clock() + breaker.deadline
         elif breaker.clock() >= self._until and not breaker.silent() and breaker.closed:
             # Others are served meanwhile, so nothing but this ends the repeats.
-            late = Refuse(rest[0].shape.name, f"its reply was lost {self._losses + 1} times")
-            raise self._refusal(late, touched) from error
+            raise self._refusal(self._too_often(rest), touched) from error
         await self._pause()
         carried = await self._carry(calls, at, touched=touched)
         self._replies, self._delivered = replies, delivered
