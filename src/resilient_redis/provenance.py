@@ -26,6 +26,12 @@ class Provenance:
     def reads_of(self, owner: Any) -> NeutralReads | None:
         return self._reads.get(owner) if self._reads else None
 
+    def begin(self, owner: Any) -> NeutralReads:
+        """A batch of `owner` is answered; `NeutralReads.undo` takes that back."""
+        reads = self._reads.setdefault(owner, NeutralReads())
+        reads.begin()
+        return reads
+
     def neutral(self, owner: Any, command: Command, db: int) -> None:
         """`owner` was told that there is nothing in the keys of `command`."""
         if command.shape.kind is Kind.READ:

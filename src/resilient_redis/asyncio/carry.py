@@ -24,6 +24,9 @@ from .wire import PUBSUB, SESSION, GuardedSocket
 _PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)
 
 
+# A command whose reply is lost so often within a deadline, while others are served, is itself what
+# costs its connection.
+TOO_OFTEN = 3
 READ_AS_NEUTRAL = (
     "this task was told during the outage that its key is empty, and it is not: read it again"
 )
@@ -146,7 +149,7 @@ class GuardedSender(GuardedSocket):
                 if breaker.silent():
                     continue
                 if breaker.closed and breaker.clock() >= until:
-                    if self._lost_replies:
+                    if self._lost_replies >= TOO_OFTEN:
                         raise self._refusal(self._too_often(batch), touched)
                     # Others are served, so the breaker stays closed; for this caller it is away.
                     await breaker.hang_verdict()
@@ -231,6 +234,7 @@ class GuardedSender(GuardedSocket):
         db = int(self.db)
         queued: list[Command] = []
         premised: list[bool] = []
+        reads = breaker.provenance.begin(owner)
         # In the order of the batch: a read is no premise of a write that stands before it.
         for command, step in zip(batch, steps, strict=True):
             if step is Step.NEUTRAL:
@@ -239,7 +243,11 @@ class GuardedSender(GuardedSocket):
             elif step is Step.QUEUE:
                 queued.append(command)
                 premised.append(breaker.provenance.queued(owner, command, db))
-        first = breaker.queue(queued, db, at, premised) if queued else 0
+        try:
+            first = breaker.queue(queued, db, at, premised) if queued else 0
+        except JournalFull:
+            reads.undo()
+            raise
         breaker.start_recovery()
         receipts = {
             first + i: breaker.outbox.receipt(first + i, c.shape.name)

@@ -18,7 +18,7 @@ from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
 from ..seam.replies import OwnReplies
 from .breaker import RedisCircuitBreaker
-from .carry import LIVE, GuardedSender, Slot
+from .carry import LIVE, TOO_OFTEN, GuardedSender, Slot
 
 
 class GuardedConnection(GuardedSender):
@@ -173,7 +173,12 @@ class GuardedConnection(GuardedSender):
         self._lost_replies += 1
         if not self._losses:
             self._until = breaker.clock() + breaker.deadline
-        elif breaker.clock() >= self._until and not breaker.silent() and breaker.closed:
+        elif (
+            breaker.clock() >= self._until
+            and self._lost_replies >= TOO_OFTEN
+            and not breaker.silent()
+            and breaker.closed
+        ):
             # Others are served meanwhile, so nothing but this ends the repeats.
             raise self._refusal(self._too_often(rest), touched) from error
         await self._pause()

@@ -28,24 +28,39 @@ _UNCONDITIONAL = frozenset(
 class NeutralReads:
     """The keys that one task has read as neutral."""
 
-    __slots__ = ("_keys", "_overflown", "_written")
+    __slots__ = ("_keys", "_latest", "_overflown", "_written")
 
     def __init__(self) -> None:
         self._keys: set[tuple[int, bytes]] = set()
         self._written: set[tuple[int, bytes]] = set()
         self._overflown = False
+        self._latest: tuple[set[tuple[int, bytes]], set[tuple[int, bytes]]] = (set(), set())
+
+    def begin(self) -> None:
+        """A batch begins; `undo` takes back what it adds."""
+        self._latest = (set(), set())
+
+    def undo(self) -> None:
+        """The batch was refused: nobody was told anything, nothing was written."""
+        read, written = self._latest
+        self._keys -= read
+        self._written -= written
 
     def add(self, db: int, keys: Iterable[bytes]) -> None:
         """The task was told that `keys` are empty. Of its own writes it knows better."""
         if len(self._keys) >= MAX_KEYS:
             self._overflown = True
         else:
-            self._keys.update({(db, key) for key in keys} - self._written)
+            new = {(db, key) for key in keys} - self._written - self._keys
+            self._keys |= new
+            self._latest[0].update(new)
 
     def wrote(self, db: int, keys: Iterable[bytes]) -> None:
         """The task has queued a write to `keys` without having read them before."""
         if len(self._written) < MAX_KEYS:
-            self._written.update((db, key) for key in keys)
+            new = {(db, key) for key in keys} - self._written
+            self._written |= new
+            self._latest[1].update(new)
 
     def discard(self, db: int, keys: Iterable[bytes]) -> None:
         """The task has been told the truth about these keys."""
