@@ -163,6 +163,9 @@ class GuardedSender(GuardedSocket):
             try:
                 return await self._answer(batch, decision, at, owner)
             except JournalFull as error:
+                if live:  # on the wire, and nobody will read the replies
+                    await self.disconnect(nowait=True)
+                    self._forget()
                 if touched:
                     raise self._unknown(error.command) from error
                 raise

@@ -27,6 +27,7 @@ from .entry import Entry
 from .exchange import HOLDING, Dialogue, Exchange, Replies, ReplyError, is_forbidden
 from .premise import Premises
 from .rights import Mode
+from .servertime import ServerTime
 from .watermark import GUARD, Mark, read_mark
 from .wire import pack
 
@@ -60,7 +61,6 @@ class Replay:
         self._watermark = watermark
         self._new_session = new_session
         self._clock = clock
-        self._wall_ms = wall_ms
         self._batch_size = batch_size
         self._confirmed = confirmed  # all up to here is settled
         self._tried = confirmed  # all up to here was sent once, on some connection
@@ -73,7 +73,7 @@ class Replay:
         self._selected = 0
         self._armed: int | None = None  # the database whose W is watched, and is what we expect
         self._barred: dict[int, ReplyError] = {}  # databases that cannot be selected
-        self._time = (0.0, 0)  # our clock in seconds, the server's in unix ms
+        self._time = ServerTime(clock, wall_ms)
 
     def run(self, *, fresh: bool = True) -> Dialogue[str | None]:
         """Replays on one connection; a `fresh` one stands on database 0.
@@ -86,7 +86,7 @@ class Replay:
             self._barred.clear()
             self._before = self._tried
         self._armed, self._blocked = None, False
-        yield from self._read_time()
+        yield from self._time.read()
         if self._in_flight is not None:
             yield from self._read_watermark(self._in_flight.db)
             self._in_flight = None
@@ -122,16 +122,6 @@ class Replay:
         self._armed = None
 
     # -- where the server stands ----------------------------------------------------------
-
-    def _read_time(self) -> Dialogue[None]:
-        asked = self._clock()
-        (reply,) = yield Exchange(pack((b"TIME",)), 1)
-        now = (asked + self._clock()) / 2
-        if is_forbidden(reply):
-            self._time = (now, self._wall_ms())
-        else:
-            seconds, micros = sound(reply)
-            self._time = (now, int(seconds) * 1000 + int(micros) // 1000)
 
     def _read_watermark(self, db: int) -> Dialogue[None]:
         """Reads W, and concludes what became of what may have been applied."""
@@ -229,18 +219,16 @@ class Replay:
         payload = self._payload(batch)
         if batch.bare:
             self._on_its_way(batch)
-            replies = yield Exchange(payload, len(batch.entries))
-            self._in_flight = None
-            self._judge_bare(batch, replies)
+            self._judge_bare(batch, (yield Exchange(payload, len(batch.entries))))
             return
         if self._armed != batch.db and not (yield from self._arm(batch.db)):
             return
         self._armed = None
         self._on_its_way(batch)
         done = Mark(self._marks[batch.db].session, batch.last)
-        body = pack((b"MULTI",)) + payload + pack((b"SET", self._watermark, done.value()))
+        setting = pack((b"SET", self._watermark, done.value()))
         # What arms the next batch travels along.
-        ask = body + pack((b"EXEC",)) + self._arming(done)
+        ask = pack((b"MULTI",)) + payload + setting + pack((b"EXEC",)) + self._arming(done)
         _, *replies, watched, guarded = yield Exchange(ask, len(batch.entries) + 5)
         self._in_flight, outcome = None, replies[-1]
         if isinstance(outcome, list):
@@ -315,9 +303,8 @@ class Replay:
         return True
 
     def _payload(self, batch: Batch) -> bytes:
-        ours, servers = self._time
         now = self._clock()
-        server_ms = servers + int((now - ours) * 1000)
+        server_ms = self._time.at(now)
         return b"".join([entry.at_deadline(now, server_ms) for entry in batch.entries])
 
     # -- replies --------------------------------------------------------------------------
@@ -347,8 +334,7 @@ class Replay:
             for entry, reply in zip(batch.entries, replies, strict=False)
             if isinstance(reply, ReplyError)
         ]
-        for entry, reply in refused:
-            self._aside[entry.seq] = ("error", reply)
+        self._aside.update({entry.seq: ("error", reply) for entry, reply in refused})
         if not refused:
             if not any(is_forbidden(error) for error in errors):
                 raise Unavailable(f"EXEC failed: {replies[-1].message}")
@@ -356,6 +342,7 @@ class Replay:
             self._marks.clear()
 
     def _judge_bare(self, batch: Batch, replies: Replies) -> None:
+        self._in_flight = None
         for i, reply in enumerate(replies):
             available(reply)
             if isinstance(reply, ReplyError) and reply.code in HOLDING:

@@ -32,17 +32,18 @@ def try_rights(watermark: bytes) -> Dialogue[tuple[Mode, tuple[str, ...]]]:
         (b"GET", watermark),
         (b"SET", watermark, b"rights"),
         (b"EXEC",),
-        # Where EXEC or WATCH is forbidden, the connection would stay in MULTI or under WATCH.
-        (b"DISCARD",),
-        (b"UNWATCH",),
-        (b"DEL", watermark),
     ]
     replies = yield Exchange(b"".join(map(pack, commands)), len(commands))
+    # Where EXEC is forbidden, the connection would stay in MULTI.
+    stuck = isinstance(replies[-1], ReplyError)
+    after = [*([(b"DISCARD",)] if stuck else []), (b"UNWATCH",), (b"DEL", watermark)]
+    commands += after
+    replies += yield Exchange(b"".join(map(pack, after)), len(after))
     missing: set[str] = set()
     for command, reply in zip(commands, replies, strict=True):
         name = command[0].decode()
         if not isinstance(reply, ReplyError) or name in ("DISCARD", "UNWATCH"):
-            continue
+            continue  # they are refused where there is nothing to be ended
         if reply.code in UNAVAILABLE or reply.code in HOLDING:
             raise reply  # it says nothing about rights: the next connection tries again
         # Inside a script a forbidden command is an error of the script.
