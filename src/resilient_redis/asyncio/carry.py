@@ -49,6 +49,7 @@ class GuardedSender(GuardedSocket):
         self._slots: deque[Slot] | None = None  # where replies do not all come from the socket
         self._delivered = 0
         self._losses = 0  # how often this batch has failed
+        self._touched = ""  # the command of which an earlier try may have run
         self._lost_replies = 0  # and how often after it was sent
         self._until = 0.0  # until when it is repeated
         self._own: OwnReplies | None = None
@@ -81,6 +82,7 @@ class GuardedSender(GuardedSocket):
         self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
     ) -> None:
         self._delivered = self._losses = self._lost_replies = 0
+        self._touched = ""
         if self.receipts:
             self.receipts = {}
         if self.breaker.live and self._usable() and not (check_health and self._check_is_due()):

@@ -63,6 +63,9 @@ class GuardedConnection(GuardedSender):
                 if await self._was_rejected(error):
                     continue
                 self._arrived(error)
+                if self._touched and holding_code(error) is not None:
+                    # An earlier try, whose reply was lost, may have been accepted.
+                    raise self._unknown(self._touched) from error
                 raise
             except OUTAGE as error:
                 await self._lost(error)
@@ -184,6 +187,7 @@ class GuardedConnection(GuardedSender):
         await self._pause()
         carried = await self._carry(calls, at, touched=touched)
         self._replies, self._delivered = replies, delivered
+        self._touched = rest[0].shape.name if touched else ""
         self._merge(carried, slots)
 
     def _merge(self, carried: list[Slot], slots: deque[Slot] | None) -> None:

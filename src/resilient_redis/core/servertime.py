@@ -12,7 +12,7 @@ SURE = 0.05  # seconds that TIME may take for its answer to be good enough
 
 
 class ServerTime:
-    """`clock` is monotonic seconds, `wall_ms` our unix time, for servers that do not tell theirs."""
+    """`clock` is monotonic seconds; `wall_ms` our unix time, where the server tells none."""
 
     def __init__(self, clock: Callable[[], float], wall_ms: Callable[[], int]) -> None:
         self._clock = clock
