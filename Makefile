@@ -10,12 +10,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check lint format types cost clean
+.PHONY: help demo test check soak full lint format types cost clean
 
 help:
 	@echo 'make demo    an outage of a real server, live, with a verdict (ARGS="--plain" etc. go to it)'
 	@echo 'make test    the tests (ARGS="-k name" etc. go to pytest)'
 	@echo 'make check   what CI runs: lint, types, all tests with the healthy-cost gate'
+	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both)'
+	@echo 'make full    ten times the simulations and the soak of CI: half an hour'
 	@echo 'make cost    only the healthy-cost gate; UPDATE=1 stores the new figure'
 	@echo 'make lint, make types, make format, make clean'
 
@@ -34,6 +36,17 @@ test: $(STAMP)
 # One run of pytest holds the import rules (tests/test_house.py), the tests and the cost gate.
 check: lint types
 	$(BIN)/python -m pytest $(ARGS)
+
+SECONDS ?= 60
+SERVER ?= both
+
+soak: $(STAMP)
+	$(BIN)/python -m tests.soak --seconds $(SECONDS) --server $(SERVER)
+
+# Ten times what CI runs: 2,000 runs of the simulation, 20,000 schedules of the core, 34 s of soak.
+full: $(STAMP)
+	SIM_RUNS=20000 CORE_SCHEDULES=200000 $(BIN)/python -m pytest -s tests/sim $(ARGS)
+	$(BIN)/python -m tests.soak --seconds 340 --server $(SERVER)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -27,10 +27,7 @@ from .server import SimServer, encode
 ATTEMPTS = 60  # connections after which a replay is stuck
 
 
-WATCH = b"*2\r\n$5\r\nWATCH"
-SELECT = b"*2\r\n$6\r\nSELECT"
-PRIME = b"*4\r\n$3\r\nSET"
-DELETE = b"*2\r\n$3\r\nDEL\r\n$1\r\nW"
+ARMED = [b"WATCH", b"EVAL", b"MULTI"]
 
 
 class Lost(Exception):
@@ -58,6 +55,7 @@ class Wire:
         self.server = server
         self.session = server.accept(self)
         self.waiting: list[tuple[bytes, ...]] = []  # commands that have not arrived
+        self.sent: list[tuple[bytes, ...]] = []
         self.replies: list[Any] = []
         self._parser = hiredis.Reader()
         self._answers = hiredis.Reader(replyError=ReplyError)
@@ -66,6 +64,19 @@ class Wire:
         self._parser.feed(data)
         while (call := self._parser.gets()) is not False:
             self.waiting.append(tuple(call))
+            self.sent.append(tuple(call))
+
+    def batches(self) -> list[list[tuple[bytes, ...]]]:
+        """What was sent from a WATCH to the EXEC that it protects."""
+        found: list[list[tuple[bytes, ...]]] = []
+        since: list[tuple[bytes, ...]] = []
+        for args in self.sent:
+            if args[0] == b"WATCH":
+                since = []
+            since.append(args)
+            if args[0] == b"EXEC" and [call[0] for call in since[:3]] == ARMED:
+                found.append(since)
+        return found
 
     def deliver(self, count: int) -> None:
         """The first `count` commands arrive and are executed."""
@@ -156,13 +167,11 @@ class Schedule:
         """Drives one dialogue over one connection. Raises `Lost` if that dies."""
         rng = self.rng
         wire = Wire(self.server)
-        sent: list[bytes] = []
         try:
             ask = next(dialogue)
             while True:
                 self.stir()
                 wire.send(ask.send)
-                sent.append(ask.send)
                 if rng.random() < self.deadly and self.faults < 12:
                     raise Lost
                 if len(wire.replies) < ask.receive or rng.random() < 0.5:
@@ -181,12 +190,12 @@ class Schedule:
                 own = ask.send.count(b"*")
                 del wire.waiting[max(0, len(wire.waiting) - own) :]
             self.wires.append(wire)
-            # A relay has a copy of the batches. Of what sets W up there is none: the fence ends it.
-            _, watch, copied = b"".join(sent).partition(WATCH)
-            if copied and not self.checked and rng.random() < 0.3:
-                copied = copied.partition(SELECT)[0].partition(PRIME)[0].partition(DELETE)[0]
+            # A relay has copies of batches. Of what sets W up there is none: the fence ends it.
+            batches = wire.batches()
+            if batches and not self.checked and rng.random() < 0.3:
                 copy = Wire(self.server)
-                copy.send(watch + copied)
+                for batch in rng.sample(batches, rng.randint(1, len(batches))):
+                    copy.waiting += batch
                 copy.session.db = wire.session.db
                 self.wires.append(copy)
             raise

@@ -65,7 +65,10 @@ class GuardedConnection(GuardedSender):
                 self._arrived(error)
                 if self._touched and holding_code(error) is not None:
                     # An earlier try, whose reply was lost, may have been accepted.
-                    raise self._unknown(self._touched) from error
+                    unknown = self._unknown(self._touched)
+                    await self.disconnect(nowait=True)  # the rest of a pipeline stays unread
+                    self._forget()
+                    raise unknown from error
                 raise
             except OUTAGE as error:
                 await self._lost(error)
