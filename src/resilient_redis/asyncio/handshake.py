@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
-from ..core.exchange import Dialogue, Exchange, Replies, ReplyError
+from ..core.exchange import UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError
 from ..core.fence import fence, identity_of
 from ..core.rights import try_rights
 from ..core.wire import pack
@@ -30,13 +30,9 @@ async def introduce(connection: GuardedSocket) -> None:
     (info,) = await _exchange(connection, CLIENT_INFO)
     known = isinstance(info, (str, bytes))
     connection.identity = identity_of(info, breaker.clock()) if known else None
-    try:
-        await put_up_fence(connection)
-        if not breaker.rights_asked:
-            await _learn_rights(connection)
-    except ReplyError as error:
-        # Not an answer that we can work with; as redis-py's own class it is judged like any other.
-        raise parse_error(connection, error.message) from None
+    await put_up_fence(connection)
+    if not breaker.rights_asked:
+        await _learn_rights(connection)
 
 
 async def put_up_fence(connection: GuardedSocket) -> None:
@@ -68,6 +64,11 @@ async def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+    except ReplyError as error:
+        if error.code in UNAVAILABLE:
+            raise ConnectionError(error.message) from None
+        # Not an answer that we can work with; as redis-py's own class it is judged like any other.
+        raise parse_error(connection, error.message) from None
 
 
 async def _exchange(connection: GuardedSocket, ask: Exchange) -> Replies:
