@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import (
@@ -216,7 +215,7 @@ class Worker:
         if isinstance(answer, OutcomeUnknown):
             # Where a repetition is answered with an error, or not at all, the first may have run.
             excused = transaction or run.chaos.errors or run.config.small_journal
-            if not excused and all(s.safe for s in blamed):
+            if not excused and all(s.safe for s in blamed) and not _fetches_and_changes(blamed):
                 run.fail(f"OutcomeUnknown for {[s.args for s in blamed][:3]}")
             return Outcome.UNKNOWN
         if isinstance(answer, Exception):
@@ -247,5 +246,12 @@ class Worker:
         return Outcome.UNKNOWN
 
 
-def tally(answers: Counter[str]) -> str:
-    return ", ".join(f"{count} {what}" for what, count in sorted(answers.items()))
+def _fetches_and_changes(steps: list[Step]) -> bool:
+    """GET k, DEL k: a repetition would answer the GET with what the DEL has left."""
+    read: set[str] = set()
+    for step in steps:
+        if step.kind is Kind.READ:
+            read.add(step.key)
+        elif step.key in read:
+            return True
+    return False

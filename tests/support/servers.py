@@ -53,6 +53,9 @@ class Rig:
         return self
 
     def stop(self) -> None:
+        if self._busy is not None:
+            self._busy.close()
+            self._busy = None
         self._drop_admin()
         self.server.stop()
         for path in self._snapshots:
