@@ -129,6 +129,7 @@ class GuardedSender(GuardedSocket):
             if isinstance(decision, AwaitDrain):
                 breaker.start_recovery()
                 await breaker.wait_drained(breaker.drain_wait - waited)
+                until = self._until = breaker.clock() + breaker.deadline  # to connect anew
                 continue
             left = min(until - breaker.clock(), breaker.patience())
             if isinstance(decision, Send) and breaker.suspects and writes(batch) and left > 0:
