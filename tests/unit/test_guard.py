@@ -119,13 +119,20 @@ def test_without_rights_only_what_is_safe_twice_is_queued() -> None:
 
 
 def test_a_lost_reply() -> None:
-    assert lost(batch(GET, SET), Sent.MAYBE) == Repeat()
+    assert lost(batch(SET, GET), Sent.MAYBE) == Repeat()
     assert lost(batch(GET, INCR, SET), Sent.MAYBE) == Unknown("INCR")
     assert lost(batch(INCR), Sent.NO) == Repeat()
 
 
+def test_fetch_and_clear_is_not_safe_twice() -> None:
+    assert lost(batch(GET, DEL), Sent.MAYBE) == Unknown("DEL")
+    assert lost(batch(DEL, GET), Sent.MAYBE) == Repeat()
+    assert lost(batch(GET, "DEL other"), Sent.MAYBE) == Repeat()
+    assert not may_be_cut(batch(GET, DEL))
+
+
 def test_what_may_be_cut_and_what_the_fence_must_know() -> None:
-    assert may_be_cut(batch(GET, SET))
+    assert may_be_cut(batch(SET, GET))
     assert not may_be_cut(batch(GET, RPUSH))
     assert writes(batch(GET, SET))
     assert writes(batch("EVAL x 0"))

@@ -240,15 +240,19 @@ class GuardedSender(GuardedSocket):
         db = int(self.db)
         queued: list[Command] = []
         premised: list[bool] = []
+        read: set[bytes] = set()
         reads = breaker.provenance.begin(owner)
         # In the order of the batch: a read is no premise of a write that stands before it.
         for command, step in zip(batch, steps, strict=True):
             if step is Step.NEUTRAL:
                 breaker.counters["neutral"] += 1
                 breaker.provenance.neutral(owner, command, db)
+                read.update(command.shape.keys)
             elif step is Step.QUEUE:
                 queued.append(command)
-                premised.append(breaker.provenance.queued(owner, command, db))
+                # Fetch and clear in one pipeline must not clear what was not fetched.
+                fetched = not read.isdisjoint(command.shape.keys)
+                premised.append(breaker.provenance.queued(owner, command, db) or fetched)
         try:
             first = breaker.queue(queued, db, at, premised) if queued else 0
         except JournalFull:

@@ -152,12 +152,22 @@ class Unknown:
 
 
 def lost(rest: Sequence[Command], sent: Sent) -> Repeat | Unknown:
-    """What the loss of the replies to `rest` means."""
+    """What the loss of the replies to `rest` means.
+
+    `GET k · DEL k` is not safe to send twice, though both are: the second GET would find what the
+    first DEL has left, and what was there is gone without anybody having received it.
+    """
     if sent is Sent.NO:
         return Repeat()
+    read: set[bytes] = set()
     for command in rest:
-        if not command.shape.safe_twice:
-            return Unknown(command.shape.name)
+        shape = command.shape
+        if not shape.safe_twice or (
+            shape.kind is not Kind.READ and not read.isdisjoint(shape.keys)
+        ):
+            return Unknown(shape.name)
+        if shape.kind is Kind.READ:
+            read.update(shape.keys)
     return Repeat()
 
 
@@ -166,7 +176,7 @@ def may_be_cut(rest: Sequence[Command]) -> bool:
 
     What is not safe to send twice goes on waiting for its own reply.
     """
-    return all(command.shape.safe_twice for command in rest)
+    return isinstance(lost(rest, Sent.MAYBE), Repeat)
 
 
 def writes(rest: Sequence[Command]) -> bool:
