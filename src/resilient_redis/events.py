@@ -66,14 +66,6 @@ class ReplayStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class ReplayProgress(Event):
-    """`applied` entries so far in this drain, `pending` still to go."""
-
-    applied: int
-    pending: int
-
-
-@dataclass(frozen=True, slots=True)
 class ReplayFinished(Event):
     """The journal is empty; `seconds` is how long the drain took."""
 
