@@ -1,5 +1,24 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures that every test may ask for, and the figures at the end of a run."""
 
 from __future__ import annotations
 
+import pytest
+
 pytest_plugins = ["tests.support.fixtures"]
+
+# What these print when they pass are counts that a reader of CI wants to see.
+FIGURES = ("tests/sim/", "tests/soak/", "tests/zombies/", "tests/cost/")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [
+        report
+        for report in terminalreporter.getreports("passed")
+        if report.when == "call" and report.nodeid.startswith(FIGURES) and report.capstdout.strip()
+    ]
+    if reports:
+        terminalreporter.section("figures")
+    for report in reports:
+        terminalreporter.write_line(report.nodeid)
+        for line in report.capstdout.strip().splitlines()[:20]:
+            terminalreporter.write_line(f"    {line[:300]}")
