@@ -445,8 +445,8 @@ PLANTS = [
         "what was lost under WATCH goes on without it",
         "A transaction whose WATCH went with its connection fails.",
         "asyncio/connection.py",
-        "        if tied:\n            self._forget()\n",
-        "        if False:\n            self._forget()\n",
+        "        if tied:\n            raise ",
+        "        if False:\n            raise ",
         (HOLES + "test_a_connection_that_is_lost_under_watch[in flight]",),
     ),
     Plant(

@@ -173,9 +173,9 @@ class GuardedConnection(GuardedSender):
         if isinstance(verdict, Unknown):
             raise self._unknown(verdict.command) from error
         if tied:
-            self._forget()
             raise ConnectionError("the connection was lost under WATCH") from error
-        touched = writes(done) or (sent is Sent.MAYBE and writes(rest))
+        # What an earlier try of this batch may have done stays true of the next one.
+        touched = bool(self._touched) or writes(done) or (sent is Sent.MAYBE and writes(rest))
         self._lost_replies += 1
         if not self._losses:
             self._until = breaker.clock() + breaker.deadline
