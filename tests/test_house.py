@@ -26,7 +26,10 @@ FLOORS = {
     "__init__": 50,  # the public face; mirrors the shells
     "sync": 40,
     "asyncio": 40,
+    "answering": 35,  # what a breaker says in the server's place
+    "drain": 35,  # what observers hear of it
     "base": 30,  # what both shells share
+    "observers": 25,
     "outbox": 25,  # the journal's other side: receipts and dead letters
     "settings": 25,
     "provenance": 25,  # who was told what while Redis was away

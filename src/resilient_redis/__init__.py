@@ -14,12 +14,15 @@ from .errors import (
 from .journal import MemoryJournal
 from .policy import COUNTERS, READS, TAKES, WRITES, Policy, Rule
 from .receipt import Queued
+from .seam.methods import WRITE_COMMANDS
+from .track import Tracker, track
 
 __all__ = [
     "COUNTERS",
     "READS",
     "TAKES",
     "WRITES",
+    "WRITE_COMMANDS",
     "CommandRefused",
     "JournalCorrupt",
     "JournalFull",
@@ -30,4 +33,6 @@ __all__ = [
     "ReplyUnknown",
     "ResilienceError",
     "Rule",
+    "Tracker",
+    "track",
 ]

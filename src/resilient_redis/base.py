@@ -6,7 +6,6 @@ observer is called while a decision is half made.
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections import Counter, deque
@@ -19,12 +18,12 @@ from tenacity import RetryCallState, wait_exponential, wait_random
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
 from .core.fence import Identity
-from .core.guard import Decision, Refuse, View, decide
+from .core.guard import Decision, View, decide
+from .core.rate import FailureRate
 from .core.replay import Replay
 from .core.rights import Mode
 from .core.rules import apply_rules
 from .events import (
-    Event,
     FenceDenied,
     Observer,
     RightsMissing,
@@ -32,14 +31,16 @@ from .events import (
     WritesHeld,
 )
 from .journal import MemoryJournal
+from .observers import Observers, logger
 from .outbox import Outbox
 from .policy import Policy
 from .provenance import Provenance
 from .receipt import Queued
 from .settings import Settings
 from .snapshot import DeadLetter, Snapshot
+from .track import note
 
-logger = logging.getLogger("resilient_redis")
+__all__ = ["BreakerBase", "logger"]
 
 # Connections that died with an unanswered write; the fence looks at these. 10,000 of them are
 # 1 MB, and more than any pool.
@@ -58,12 +59,17 @@ class BreakerBase:
         self.recovery_timeout = settings.recovery_timeout
         self.clock = time.monotonic
         self.name = settings.name or "redis"
-        self._core = Breaker(settings.failure_threshold)
+        rate = settings.failure_rate
+        self._rate = None
+        if rate is not None:
+            self._rate = FailureRate(rate, settings.failure_window, settings.minimum_calls)
+        self._core = Breaker(settings.failure_threshold, self._rate)
         policy = settings.policy or Policy.cache()
         self._rules = tuple(rule.compiled for rule in policy.rules)
         self.provenance = Provenance()
         self._gate_opened = 0.0
-        self._observers: list[Observer] = []
+        self._observers = Observers(self.name)
+        self.emit = self._observers.tell
         self._suspects: deque[Identity] = deque(maxlen=MAX_SUSPECTS)
         self._held: str | None = None
         self._last_error: str | None = None
@@ -99,8 +105,8 @@ class BreakerBase:
         self.gate_open = True
         # The one attribute of the healthy path: closed, nothing queued, writes not held.
         self.live = True
-        # A failure was counted and not yet taken back by a success.
-        self.suspicious = False
+        # Successes count: a failure is to be taken back, or the share of failures is watched.
+        self.suspicious = self._rate is not None
 
     def _now(self) -> float:
         # Looked up at each call: a test or a simulation may put its own clock in place.
@@ -170,16 +176,12 @@ class BreakerBase:
 
     def add_observer(self, observer: Observer) -> None:
         """Calls `observer` with each event. One that raises is logged once and detached."""
-        self._observers.append(observer)
+        self._observers.add(observer)
 
-    def emit(self, event: Event) -> None:
-        for observer in list(self._observers):
-            try:
-                observer(event)
-            except Exception:
-                # A user's callback may raise anything.
-                logger.exception("%s: an observer raised and is detached", self.name)
-                self._observers.remove(observer)
+    def count(self, answer: str, command: str) -> None:
+        """One command was "neutral", "queued", "refused" or "unknown"."""
+        self.counters[answer] += 1
+        note(answer, command)
 
     # -- for the shells: the state ------------------------------------------------------
 
@@ -201,7 +203,7 @@ class BreakerBase:
             self.provenance.expire(self.clock() - self._gate_opened)
         clean = not self.provenance and not self._suspects
         self.live = self.closed and self.gate_open and clean
-        self.suspicious = self.closed and self._core.failures > 0
+        self.suspicious = self.closed and (self._core.failures > 0 or self._rate is not None)
 
     def failure(self, era: int, error: BaseException, since: float) -> None:
         """A socket of `era` failed, which was waited for since `since`. May open the breaker."""
@@ -210,11 +212,11 @@ class BreakerBase:
             self._silent_since = since
         self._failed_at = now
         self._last_error = type(error).__name__
-        self._moved(self._core.failure(era))
+        self._moved(self._core.failure(era, now))
 
     def success(self, era: int) -> None:
         """A reply came to a command of `era`."""
-        self._core.success(era)
+        self._core.success(era, self.clock())
         self.refresh()
 
     def patience(self) -> float:
@@ -286,6 +288,10 @@ class BreakerBase:
         self._retry_at = self.clock() + wait
         return wait
 
+    def plan_probe(self, seconds: float) -> None:
+        """The next look at the server is due in so many seconds."""
+        self._retry_at = self.clock() + seconds
+
     def hold(self, code: str | None) -> None:
         """The server takes no writes (`code`), or takes them again (None)."""
         news = code is not None and code != self._held
@@ -356,10 +362,7 @@ class BreakerBase:
             once=self.replay.mode is not Mode.BARE,
             tail=len(self.outbox.journal) <= TAIL,
         )
-        decision = decide(batch, view)
-        if isinstance(decision, Refuse):
-            self.counters["refused"] += 1
-        return decision
+        return decide(batch, view)
 
     def ruled(self, batch: list[Command]) -> list[Command]:
         """`batch` with the answers of this breaker's policy."""

@@ -48,13 +48,10 @@ class Outbox:
         Raises `JournalFull`.
         """
         try:
-            first = self.journal.append(commands, at, db)
+            return self.journal.append(commands, at, db)
         except NoRoom:
-            self._counters["refused"] += 1
             name = commands[0].shape.name
             raise JournalFull(name, "the journal is full", retry_after) from None
-        self._counters["queued"] += len(commands)
-        return first
 
     def receipt(self, seq: int, command: str) -> Queued:
         """The receipt of entry `seq`, told when the entry is settled for as long as it is held."""

@@ -505,10 +505,11 @@ PLANTS = [
         "queued, and raised for want of a reply",
         "Raised means not queued: who waits too long for the drain gets a receipt.",
         "asyncio/carry.py",
-        "            await breaker.wait_settled(list(receipts.values()), breaker.drain_wait)\n",
-        "            await breaker.wait_settled(list(receipts.values()), breaker.drain_wait)\n"
-        "            if not all(receipt.settled for receipt in receipts.values()):\n"
-        '                raise CommandRefused(queued[0].shape.name, "slow", None)\n',
+        "            await breaker.wait_settled(list(answers.receipts.values()), breaker.drain_wait)\n",
+        "            receipts = list(answers.receipts.values())\n"
+        "            await breaker.wait_settled(receipts, breaker.drain_wait)\n"
+        "            if not all(receipt.settled for receipt in receipts):\n"
+        "                raise self._refusal(self._too_often(batch), False)\n",
         (RECOVERY + "test_a_write_that_waits_too_long_for_the_drain_is_queued[valkey-1500]",),
     ),
     Plant(
@@ -538,16 +539,16 @@ PLANTS = [
     Plant(
         "every receipt of a pipeline is the first one's",
         "A receipt learns the reply to its own write.",
-        "asyncio/carry.py",
-        "self._acknowledge(command, receipts.get(seq))",
-        "self._acknowledge(command, receipts.get(first))",
+        "answering.py",
+        "receipt = self.receipts.get(seq)",
+        "receipt = self.receipts.get(self.first)",
         (ANSWERS + "test_acknowledgements[valkey-in a pipeline-2-_AsyncRESP2Parser-bytes]",),
     ),
     Plant(
         "premise not checked",
         "Nobody's data are destroyed by our own neutral answer.",
         "core/premise.py",
-        "if not absent.issuperset(keys)]",
+        "if not known.issuperset(keys)]",
         "if not keys]",
         (HOLES + "test_a_default_does_not_go_over_what_redis_holds",),
     ),

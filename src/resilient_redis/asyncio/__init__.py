@@ -11,14 +11,22 @@ from ..errors import (
 from ..journal import MemoryJournal
 from ..policy import COUNTERS, READS, TAKES, WRITES, Policy, Rule
 from ..receipt import Queued
+from ..seam.methods import WRITE_COMMANDS
+from ..track import Tracker, track
 from .breaker import RedisCircuitBreaker
-from .connection import ResilientConnection
+from .client import ResilientRedis
+from .connection import (
+    ResilientConnection,
+    ResilientSSLConnection,
+    ResilientUnixDomainSocketConnection,
+)
 
 __all__ = [
     "COUNTERS",
     "READS",
     "TAKES",
     "WRITES",
+    "WRITE_COMMANDS",
     "CommandRefused",
     "JournalCorrupt",
     "JournalFull",
@@ -30,5 +38,10 @@ __all__ = [
     "ReplyUnknown",
     "ResilienceError",
     "ResilientConnection",
+    "ResilientRedis",
+    "ResilientSSLConnection",
+    "ResilientUnixDomainSocketConnection",
     "Rule",
+    "Tracker",
+    "track",
 ]

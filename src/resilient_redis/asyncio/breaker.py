@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from tenacity.wait import wait_base
@@ -15,12 +15,14 @@ from ..journal import Journal
 from ..policy import Policy
 from ..receipt import Queued
 from ..seam.failures import is_alive
+from ..seam.pools import breaker_of
 from ..settings import Settings
 from .ending import end
 from .link import Template, answers
 from .recovery import recover
 
 if TYPE_CHECKING:
+    from .objects import ObjectGuard
     from .wire import GuardedSocket
 
 
@@ -50,14 +52,19 @@ class AsyncQueued(Queued):
 class RedisCircuitBreaker(BreakerBase):
     """A circuit breaker for one Redis endpoint and one user, shared by all its connections.
 
+    `redis_client` (none): a client of redis-py is guarded at its connections from now on; any other
+    object with async methods (fakeredis, a mock, another client) is guarded by `execute`.
     `failure_threshold` (default 5): consecutive failed sockets that open it, at least 1.
     `recovery_timeout` (10.0 s): the longest wait between two probes while open; the first comes
-    after about 50 ms, and the wait doubles. `policy` (`Policy.cache()`): which keys and commands
+    after about 50 ms, and the wait doubles. Over any other object the probe is the first call after
+    it. `policy` (`Policy.cache()`): which keys and commands
     get which answer. `journal` (a new `MemoryJournal()`): where acknowledged writes wait.
     `deadline` (1.0 s): how long a caller waits at most for a server that does not answer.
     `probe_timeout` (1.0 s): how long a probe may take. `drain_wait` (1.0 s): how long a command
     waits at most for the replay before it is answered as while open. `batch_size` (1,000): entries
-    in one EXEC of the replay, 1 to 1,000. `name` ("redis") stands in events and logs.
+    in one EXEC of the replay, 1 to 1,000. `failure_rate` (None): the share of failed calls, above 0
+    and at most 1, that opens it, too, counted over the last `failure_window` (10.0 s) once there
+    were `minimum_calls` (20) in it. `name` ("redis") stands in events and logs.
     `watermark_prefix` ("resilient-redis:"): how the keys begin that a replay sets for its duration.
     `recovery_wait`: a tenacity wait strategy in place of the doubling one.
 
@@ -66,14 +73,18 @@ class RedisCircuitBreaker(BreakerBase):
 
     def __init__(
         self,
-        *,
-        policy: Policy | None = None,
+        redis_client: Any = None,
         failure_threshold: int = 5,
         recovery_timeout: float = 10.0,
+        *,
+        policy: Policy | None = None,
         journal: Journal | None = None,
         deadline: float = 1.0,
         probe_timeout: float = 1.0,
         drain_wait: float = 1.0,
+        failure_rate: float | None = None,
+        failure_window: float = 10.0,
+        minimum_calls: int = 20,
         batch_size: int = 1000,
         name: str | None = None,
         watermark_prefix: str = "resilient-redis:",
@@ -92,6 +103,9 @@ class RedisCircuitBreaker(BreakerBase):
                 name=name,
                 watermark_prefix=watermark_prefix,
                 recovery_wait=recovery_wait,
+                failure_rate=failure_rate,
+                failure_window=failure_window,
+                minimum_calls=minimum_calls,
             )
         )
         self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
@@ -101,8 +115,52 @@ class RedisCircuitBreaker(BreakerBase):
         self._recovery: asyncio.Task[None] | None = None
         self._hang_check: asyncio.Task[None] | None = None
         self._waiting: set[asyncio.Future[None]] = set()
+        self._resting: asyncio.Future[None] | None = None
         self._closed = False
         self._answers = 0
+        self.client: Any = None
+        self._object: ObjectGuard | None = None
+        self._paced = recovery_wait is not None
+        if redis_client is not None:
+            self.take_client(redis_client)
+
+    def take_client(self, client: Any) -> None:
+        """Guards `client`; for a breaker that was made without one.
+
+        Raises ValueError where it has one, or the client has another breaker.
+        """
+        # Late: a connection makes a breaker where it is given none, and a client's breaker makes
+        # its connections.
+        from .guarding import guard_client  # noqa: PLC0415
+        from .objects import ObjectGuard  # noqa: PLC0415
+
+        if self.client is not None:
+            raise ValueError("this breaker has a client already")
+        if not guard_client(client, self):
+            self._object = ObjectGuard(self, client, self.next_wait if self._paced else None)
+        self.client = client
+
+    @property
+    def guards_object(self) -> bool:
+        """Whether its client is guarded by `execute`, and not at its connections."""
+        return self._object is not None
+
+    async def execute(
+        self, method_name: str, func: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Calls `func(*args, **kwargs)`, the method `method_name` of this breaker's client, or
+        decides what it is answered: `execute("set", client.set, "k", "v")`.
+
+        Over a client of redis-py the guard sits at the connections, and this just calls. Over any
+        other object: while open, a write is queued and answered "OK", a read gets its neutral
+        answer, the rest raises `CommandRefused`; a call that fails by an outage is raised again,
+        and its `queued` says whether the write is queued.
+        """
+        if self._object is not None:
+            return await self._object.execute(method_name, func, args, kwargs)
+        if self.client is None and breaker_of(getattr(func, "__self__", None)) is not self:
+            raise ValueError("execute needs a client: RedisCircuitBreaker(redis_client)")
+        return await func(*args, **kwargs)
 
     # -- one event loop at a time -------------------------------------------------------
 
@@ -111,14 +169,14 @@ class RedisCircuitBreaker(BreakerBase):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
-            self.timer = self._recovery = self._hang_check = None
+            self.timer = self._recovery = self._hang_check = self._resting = None
             self._waiting = set()
             self.connections = weakref.WeakSet()
         return loop
 
     def start_recovery(self) -> None:
         """Recovery runs while there is something to recover, and only then."""
-        if not self.busy or self._closed:
+        if not self.busy or self._closed or self._object is not None:
             return
         try:
             loop = self.adopt()
@@ -131,6 +189,8 @@ class RedisCircuitBreaker(BreakerBase):
         if move.new is State.OPEN and move.old is State.CLOSED:
             for connection in list(self.connections):
                 connection.outage()
+        if move.new is State.OPEN and self._object is not None:
+            self._object.opened()
         self.wake()
         self.start_recovery()
 
@@ -175,6 +235,11 @@ class RedisCircuitBreaker(BreakerBase):
         finally:
             self._waiting.discard(future)
         return future.done()
+
+    async def rest(self, seconds: float) -> None:
+        """The recovery's sleep between two probes; `flush_re_sync_queue` ends it."""
+        self._resting = self.adopt().create_future()
+        await asyncio.wait({self._resting}, timeout=seconds)
 
     async def wait_drained(self, seconds: float) -> None:
         """Until the gate is open, the breaker is not closed, or the time is over."""
@@ -253,12 +318,17 @@ class RedisCircuitBreaker(BreakerBase):
     # -- the end ------------------------------------------------------------------------
 
     async def flush_re_sync_queue(self) -> int:
-        """Waits for the replay of what is queued now, up to `drain_wait`; returns how many
-        entries were applied meanwhile.
+        """Looks at the server now and waits for the replay, up to `drain_wait`; returns how many
+        writes were applied meanwhile.
         """
-        before = self.replay.applied_count
+        if self._object is not None:
+            return await self._object.flush()
+        before, until = self.replay.applied_count, self.clock() + self.drain_wait
         self.start_recovery()
-        await self.wait_drained(self.drain_wait)
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
+        while self.pending and self._held is None and (left := until - self.clock()) > 0:
+            await self.pause(left)
         return self.replay.applied_count - before
 
     async def aclose(self, drain_timeout: float = 0.0) -> int:
@@ -269,6 +339,9 @@ class RedisCircuitBreaker(BreakerBase):
         """
         until = self.clock() + drain_timeout
         while self.busy and (left := until - self.clock()) > 0:
+            if self._object is not None:
+                await self._object.flush(left)
+                break
             self.start_recovery()
             await self.pause(left)
         if self._recovery is not None and (left := until - self.clock()) > 0:
@@ -278,7 +351,8 @@ class RedisCircuitBreaker(BreakerBase):
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        for task in (self._recovery, self._hang_check):
+        replaying = self._object.replaying if self._object is not None else None
+        for task in (self._recovery, self._hang_check, replaying):
             if task is not None:
                 await end(task)
         if self.pending:

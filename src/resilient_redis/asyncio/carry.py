@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
+from ..answering import LIVE, Answers, Slot, refusal, unknown
 from ..core.command import Command
-from ..core.exchange import ReplyError
 from ..core.guard import Answer, AwaitDrain, Refuse, Send, Step, writes
 from ..core.premise import NeutralReads
-from ..core.wire import pack, reply_bytes
-from ..errors import CommandRefused, JournalFull, OutcomeUnknown
-from ..receipt import Queued
-from ..seam.failures import out_of_memory, parse_error
+from ..core.wire import pack
+from ..errors import JournalFull, OutcomeUnknown
+from ..seam.failures import parse_error
 from ..seam.packed import Call, Packed, commands_of
-from ..seam.replies import OwnReplies, encode_reply
+from ..seam.replies import OwnReplies
 from .handshake import put_up_fence
 from .wire import PUBSUB, SESSION, GuardedSocket
 
@@ -30,16 +30,6 @@ TOO_OFTEN = 3
 READ_AS_NEUTRAL = (
     "this task was told during the outage that its key is empty, and it is not: read it again"
 )
-
-
-class _Live:
-    """In `_slots`: this reply is read from the socket."""
-
-
-LIVE = _Live()
-#: A reply that is not read from the socket: RESP bytes, RESP bytes whose place a receipt takes in
-#: the end, or an error.
-Slot = _Live | bytes | tuple[bytes, Queued] | Exception
 
 
 class GuardedSender(GuardedSocket):
@@ -171,6 +161,7 @@ class GuardedSender(GuardedSocket):
                     self._forget()
                 if touched:
                     raise self._unknown(error.command) from error
+                breaker.count("refused", error.command)
                 raise
 
     def _too_often(self, batch: list[Command]) -> Refuse:
@@ -236,71 +227,14 @@ class GuardedSender(GuardedSocket):
     ) -> list[Slot]:
         """Journals what is to be queued, and finds the replies."""
         breaker = self.breaker
-        steps = decision.steps
-        db = int(self.db)
-        queued: list[Command] = []
-        premised: list[bool] = []
-        read: set[bytes] = set()
-        reads = breaker.provenance.begin(owner)
-        # In the order of the batch: a read is no premise of a write that stands before it.
-        for command, step in zip(batch, steps, strict=True):
-            if step is Step.NEUTRAL:
-                breaker.counters["neutral"] += 1
-                breaker.provenance.neutral(owner, command, db)
-                read.update(command.shape.keys)
-            elif step is Step.QUEUE:
-                queued.append(command)
-                # Fetch and clear in one pipeline must not clear what was not fetched.
-                fetched = not read.isdisjoint(command.shape.keys)
-                premised.append(breaker.provenance.queued(owner, command, db) or fetched)
-        try:
-            first = breaker.queue(queued, db, at, premised) if queued else 0
-        except JournalFull:
-            reads.undo()
-            raise
+        answers = Answers(breaker, batch, decision, db=int(self.db), at=at, owner=owner)
         breaker.start_recovery()
-        receipts = {
-            first + i: breaker.outbox.receipt(first + i, c.shape.name)
-            for i, c in enumerate(queued)
-            if decision.wait or c.shape.receipt
-        }
         if decision.wait:
-            await breaker.wait_settled(list(receipts.values()), breaker.drain_wait)
-        slots: list[Slot] = []
-        seq = first
-        for command, step in zip(batch, steps, strict=True):
-            if step is Step.SEND:
-                slots.append(LIVE)
-            elif step is Step.NEUTRAL:
-                slots.append(reply_bytes(command.shape, self.protocol))
-            else:
-                slots.append(self._acknowledge(command, receipts.get(seq)))
-                seq += 1
-        return slots
-
-    def _acknowledge(self, command: Command, receipt: Queued | None) -> Slot:
-        """The real reply, if the entry was replayed meanwhile; else what a queued write answers."""
-        acknowledgement = reply_bytes(command.shape, self.protocol)
-        if receipt is not None and receipt.settled:
-            try:
-                value = receipt.result()
-            except ReplyError as error:
-                if error.code == "PREMISE":
-                    return acknowledgement  # set aside, as it would be had it been queued earlier
-                return parse_error(self, error.message)
-            if value is not None:  # None: applied, but its reply was lost
-                return encode_reply(value, self.protocol)
-        if receipt is not None and command.shape.receipt:
-            return acknowledgement, receipt
-        return acknowledgement
+            await breaker.wait_settled(list(answers.receipts.values()), breaker.drain_wait)
+        return answers.slots(self.protocol, partial(parse_error, self))
 
     def _refusal(self, refuse: Refuse, touched: bool) -> Exception:
-        if touched:
-            return self._unknown(refuse.command)
-        if refuse.oom:
-            return out_of_memory()
-        return CommandRefused(refuse.command, refuse.reason, self.breaker.retry_after())
+        return self._unknown(refuse.command) if touched else refusal(self.breaker, refuse)
 
     def _unknown(self, command: str) -> OutcomeUnknown:
-        self.breaker.counters["unknown"] += 1
-        return OutcomeUnknown(command, self._replies)
+        return unknown(self.breaker, command, self._replies)

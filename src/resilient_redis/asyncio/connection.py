@@ -9,16 +9,22 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from redis.asyncio.connection import Connection
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
+from ..answering import LIVE, Slot
 from ..core.command import Kind
 from ..core.guard import Sent, Unknown, lost, writes
 from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
 from ..seam.replies import OwnReplies
 from .breaker import RedisCircuitBreaker
-from .carry import LIVE, TOO_OFTEN, GuardedSender, Slot
+from .carry import TOO_OFTEN, GuardedSender
 
 
 class GuardedConnection(GuardedSender):
@@ -212,6 +218,31 @@ class ResilientConnection(GuardedConnection, Connection):
     def __init__(self, **kwargs: Any) -> None:
         if kwargs.get("path") or any(key.startswith("ssl") for key in kwargs):
             raise ValueError(
-                "ResilientConnection speaks plain TCP; TLS and Unix sockets are not supported yet"
+                "ResilientConnection speaks plain TCP: write ResilientSSLConnection or "
+                "ResilientUnixDomainSocketConnection, or ResilientRedis.from_url(url)"
             )
         super().__init__(**kwargs)
+
+
+class ResilientSSLConnection(GuardedConnection, SSLConnection):
+    """redis-py's TLS connection with the guard inside. See `ResilientConnection`."""
+
+
+class ResilientUnixDomainSocketConnection(GuardedConnection, UnixDomainSocketConnection):
+    """redis-py's Unix socket connection with the guard inside. See `ResilientConnection`."""
+
+
+_GUARDED: dict[type[AbstractConnection], type[GuardedConnection]] = {
+    Connection: ResilientConnection,
+    SSLConnection: ResilientSSLConnection,
+    UnixDomainSocketConnection: ResilientUnixDomainSocketConnection,
+}
+
+
+def guarded_class(connection_class: type[AbstractConnection]) -> type[GuardedConnection]:
+    """`connection_class`, redis-py's or one derived from it, with the guard inside."""
+    made = _GUARDED.get(connection_class)
+    if made is None:
+        made = type(connection_class.__name__, (GuardedConnection, connection_class), {})
+        _GUARDED[connection_class] = made
+    return made

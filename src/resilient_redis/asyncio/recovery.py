@@ -13,7 +13,8 @@ from ..core.breaker import Cause
 from ..core.exchange import ReplyError
 from ..core.fence import fence
 from ..core.rights import try_rights
-from ..events import PremisesFailed, ProbeFailed, ReplayFinished, ReplayStarted
+from ..drain import Drain
+from ..events import ProbeFailed
 from ..seam.failures import OUTAGE
 from .link import Link
 
@@ -58,7 +59,7 @@ async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | N
         old.abort()
     if not breaker.closed or old is not None:
         # A forced-open breaker has no permit to give; it sleeps until it is reset.
-        await asyncio.sleep(breaker.next_wait())
+        await breaker.rest(breaker.next_wait())
     if breaker.closed:
         link = await _open(breaker)
         if link is None and breaker.gate_open:
@@ -96,15 +97,12 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
     """Fence and replay on `link`. True while the link is good."""
     if breaker.gate_open:
         return await _tidy_up(breaker, link)
-    started = breaker.clock()
-    applied, letters = breaker.replay.applied_count, breaker.counters["dead_lettered"]
-    premises = breaker.counters["premise"]
+    drain = Drain(breaker)
     try:
         await _fence(breaker, link)
         if not breaker.rights_known:
             breaker.learn_rights(*await link.drive(try_rights(breaker.rights_key)))
-        if breaker.pending:
-            breaker.emit(ReplayStarted(breaker.name, started, breaker.pending))
+        drain.begin()
         held = await link.drive(breaker.replay.run(fresh=link.fresh))
         link.fresh = False
     except FAILURES as error:
@@ -119,14 +117,7 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
         breaker.hold(held)
         await asyncio.sleep(breaker.next_wait())
         return True
-    breaker.open_gate()
-    applied = breaker.replay.applied_count - applied
-    if failed := breaker.counters["premise"] - premises:
-        breaker.emit(PremisesFailed(breaker.name, breaker.clock(), failed))
-    if applied or breaker.counters["dead_lettered"] > letters:
-        now = breaker.clock()
-        dead = breaker.counters["dead_lettered"] - letters
-        breaker.emit(ReplayFinished(breaker.name, now, applied, dead, now - started))
+    drain.finish()
     return await _tidy_up(breaker, link)
 
 

@@ -3,7 +3,8 @@
 The rules:
 
 - CLOSED lets everything through and counts *consecutive* failures; a success sets the count
-  back to 0. At `failure_threshold` it opens.
+  back to 0. At `failure_threshold` it opens. Where a `rate` is given, it also opens when the share
+  of failures in the latest calls is too much: a server that answers every second call is down.
 - OPEN lets nothing through. Once the wait is over, one permit may be taken: HALF-OPEN.
 - HALF-OPEN lets the holder of the permit through and nobody else (three known libraries let
   100 of 100 callers through: FACTS.md). The permit is a lease: not given back by its deadline,
@@ -19,6 +20,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from .rate import FailureRate
+
 
 class State(str, Enum):
     CLOSED = "CLOSED"
@@ -30,6 +33,7 @@ class Cause(Enum):
     """Why a move is asked for."""
 
     THRESHOLD = "failure threshold reached"
+    RATE = "failure rate reached"
     HANG = "no answer within the deadline"
     FORCED = "forced open"
     REPLAY_FAILED = "connection lost during replay"
@@ -42,6 +46,7 @@ class Cause(Enum):
 #: (state, cause) -> state. What is not in the table is an illegal move and raises.
 MOVES: dict[tuple[State, Cause], State] = {
     (State.CLOSED, Cause.THRESHOLD): State.OPEN,
+    (State.CLOSED, Cause.RATE): State.OPEN,
     (State.CLOSED, Cause.HANG): State.OPEN,
     (State.CLOSED, Cause.FORCED): State.OPEN,
     (State.CLOSED, Cause.REPLAY_FAILED): State.OPEN,
@@ -77,13 +82,15 @@ class Permit:
 class Breaker:
     """State, consecutive failures and eras. Not safe for threads: the shell guards it.
 
-    `failure_threshold`: consecutive failures that open it, at least 1.
+    `failure_threshold`: consecutive failures that open it, at least 1. `rate`: the share of
+    failures that opens it, too.
     """
 
-    def __init__(self, failure_threshold: int) -> None:
+    def __init__(self, failure_threshold: int, rate: FailureRate | None = None) -> None:
         if failure_threshold < 1:
             raise ValueError(f"failure_threshold must be at least 1, not {failure_threshold}")
         self.failure_threshold = failure_threshold
+        self.rate = rate
         self.state = State.CLOSED
         self.failures = 0
         self.era = 0
@@ -97,21 +104,28 @@ class Breaker:
         except KeyError:
             raise IllegalMove(f"{cause.name} while {old.value}") from None
         self.era += 1
+        if self.rate is not None:
+            self.rate.clear()
         return Transition(old, self.state, self.era, cause)
 
-    def failure(self, era: int) -> Transition | None:
+    def failure(self, era: int, now: float = 0.0) -> Transition | None:
         """One failed socket of `era`; opens the breaker when it meets the threshold."""
         if era != self.era or self.state is not State.CLOSED:
             return None
         self.failures += 1
-        if self.failures < self.failure_threshold:
-            return None
-        return self._move(Cause.THRESHOLD)
+        too_many = self.rate is not None and self.rate.count(now, failed=True)
+        if self.failures >= self.failure_threshold:
+            return self._move(Cause.THRESHOLD)
+        if too_many:
+            return self.trip(Cause.RATE)
+        return None
 
-    def success(self, era: int) -> None:
+    def success(self, era: int, now: float = 0.0) -> None:
         """A reply to a command that was sent in `era`."""
         if era == self.era and self.state is State.CLOSED:
             self.failures = 0
+            if self.rate is not None:
+                self.rate.count(now, failed=False)
 
     def trip(self, cause: Cause) -> Transition | None:
         """Open at once: a hang, a failed replay. None where it already is not closed."""

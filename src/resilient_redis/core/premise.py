@@ -103,18 +103,35 @@ class Premises:
         `use` selects a database. A key that cannot be asked for counts as present.
         """
         failed: list[int] = []
-        for db in sorted({db for db, _ in self._unchecked.values()}):
-            entries = {s: keys for s, (at, keys) in self._unchecked.items() if at == db}
-            asked = sorted({k for keys in entries.values() for k in keys} - self._known(db))
+        for db in self.databases():
+            asked = self.questions(db)
+            absent: list[bytes] = []
             if asked and (yield from use(db)):
                 ask = [pack((b"EXISTS", key)) for key in asked]
                 replies = yield Exchange(b"".join(ask), len(ask))
-                self._absent.update((db, k) for k, r in zip(asked, replies, strict=True) if r == 0)
-            absent = self._known(db)
-            failed += [seq for seq, keys in entries.items() if not absent.issuperset(keys)]
-            for seq in entries:
-                del self._unchecked[seq]
+                absent = [key for key, reply in zip(asked, replies, strict=True) if reply == 0]
+            failed += self.answered(db, absent)
         return failed
+
+    def databases(self) -> list[int]:
+        """Those of the entries that are not checked yet."""
+        return sorted({db for db, _ in self._unchecked.values()})
+
+    def questions(self, db: int) -> list[bytes]:
+        """The keys of which it is to be found out whether they are absent."""
+        keys = {key for at, keys in self._unchecked.values() if at == db for key in keys}
+        return sorted(keys - self._known(db))
+
+    def answered(self, db: int, absent: Iterable[bytes]) -> list[int]:
+        """`absent`: of the keys in question, those that are. Returns the entries to be set aside;
+        the others have no premise any more.
+        """
+        self._absent.update((db, key) for key in absent)
+        known = self._known(db)
+        entries = {seq: keys for seq, (at, keys) in self._unchecked.items() if at == db}
+        for seq in entries:
+            del self._unchecked[seq]
+        return [seq for seq, keys in entries.items() if not known.issuperset(keys)]
 
     def _known(self, db: int) -> set[bytes]:
         return {key for at, key in self._absent if at == db}

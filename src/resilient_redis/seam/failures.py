@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from typing import Any
 
 from redis._parsers import BaseParser
@@ -21,6 +22,7 @@ from redis.exceptions import (
     MaxConnectionsError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     ResponseError,
     TimeoutError,
 )
@@ -89,3 +91,34 @@ def as_reply_error(error: ResponseError) -> ReplyError:
         if found is type(error):
             return ReplyError(f"{code} {error}")
     return ReplyError(str(error))
+
+
+# Other clients have classes of their own under redis-py's names (valkey-py, coredis).
+_FOREIGN = frozenset({"ConnectionError", "TimeoutError"})
+_FOREIGN_ALIVE = frozenset({"AuthenticationError", "AuthorizationError", "MaxConnectionsError"})
+
+
+def is_foreign_outage(error: BaseException) -> bool:
+    """Whether an error of any client may mean that its server is away."""
+    if isinstance(error, (ResilienceError, RedisError, OSError, asyncio.TimeoutError)):
+        return is_outage(error)
+    names = {base.__name__ for base in type(error).__mro__}
+    return bool(names & _FOREIGN) and not names & _FOREIGN_ALIVE
+
+
+def never_sent(error: BaseException) -> bool:
+    """Whether `error` proves that the command did not run: nobody listened, or it was rejected."""
+    causes = (error, error.__cause__, error.__context__)
+    refused = any(isinstance(cause, (ConnectionRefusedError, socket.gaierror)) for cause in causes)
+    return refused or isinstance(error, REJECTED)
+
+
+def is_of_this_process(error: BaseException) -> bool:
+    """Whether the pool is exhausted or the credentials are wrong: no fault of the command."""
+    names = {base.__name__ for base in type(error).__mro__}
+    return bool(names & _FOREIGN_ALIVE)
+
+
+def object_holding_code(error: BaseException) -> str | None:
+    """`holding_code` of any error."""
+    return holding_code(error) if isinstance(error, ResponseError) else None

@@ -1,0 +1,194 @@
+"""Queued calls of an object's methods, and their replay: one by one, first in, first out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..base import logger
+from ..core.breaker import Cause, Permit
+from ..core.entry import Entry
+from ..core.exchange import ReplyError
+from ..core.wire import unpack
+from ..drain import Drain
+from ..seam.failures import is_foreign_outage, is_of_this_process, never_sent, object_holding_code
+from ..seam.pools import pool_of
+
+if TYPE_CHECKING:
+    from .breaker import RedisCircuitBreaker
+
+
+class Call(NamedTuple):
+    """`getattr(client, method)(*args, **kwargs)`, asked for at monotonic time `at`."""
+
+    method: str
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    at: float
+
+
+def materialized(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An iterator can be gone through once; here it is looked at and then passed on."""
+    if any(isinstance(arg, Iterator) for arg in args):
+        return tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
+    return args
+
+
+def frozen(value: Any) -> Any:
+    """A copy that the caller cannot change any more: what is queued is what was given."""
+    if isinstance(value, Mapping):
+        return {frozen(key): frozen(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return type(value)(map(frozen, value))
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    return value
+
+
+class _Held(NamedTuple):
+    call: Call
+    keys: tuple[bytes, ...]
+
+
+class Replayer:
+    """Keeps the calls behind the journal's entries, and makes them again.
+
+    An entry that fails by an outage stays at the front and the breaker opens; one that fails
+    otherwise is a dead letter. One of which nobody knows whether it ran, and that is not safe to
+    send twice, is a dead letter with the reason "unknown": no watermark can tell here.
+    """
+
+    def __init__(self, breaker: RedisCircuitBreaker, client: Any) -> None:
+        self._breaker = breaker
+        self._client = client
+        self._held: dict[int, _Held] = {}
+        self._premise_failed: set[int] = set()
+        self._rests_until = 0.0
+        self._counts = False
+        self.failure: Exception | None = None  # what ended the last run at its first contact
+        self._server_ms: tuple[float, int] | None = None  # when asked, and what it said
+
+    def hold(self, seq: int, call: Call, keys: tuple[bytes, ...]) -> None:
+        """`call` stands behind entry `seq`."""
+        kept = call._replace(args=frozen(call.args), kwargs=frozen(call.kwargs))
+        self._held[seq] = _Held(kept, keys)
+
+    def touches(self, keys: tuple[bytes, ...]) -> bool:
+        """Whether a queued call writes to one of `keys`."""
+        wanted = set(keys)
+        return any(not wanted.isdisjoint(held.keys) for held in self._held.values())
+
+    @property
+    def rests(self) -> bool:
+        """The object answers, but takes no writes now: not yet again."""
+        return self._breaker.clock() < self._rests_until
+
+    async def run(self, permit: Permit | None) -> None:
+        """Until the journal is empty. `permit`: the first contact is the probe."""
+        breaker = self._breaker
+        drain = Drain(breaker)
+        drain.begin()
+        self._server_ms = self.failure = None
+        # Failures are being counted: the first contact is one call more, and not a trip.
+        self._counts = permit is None and breaker.failures > 0
+        try:
+            while (entry := breaker.outbox.journal.oldest) is not None:
+                if permit is None and not breaker.closed:
+                    return
+                contact = await self._settle(entry)
+                if contact is None:
+                    return
+                if contact:
+                    self._counts = False
+                    if permit is not None:
+                        breaker.give_back(permit, True)
+                        permit = None
+                    elif breaker.suspicious:
+                        breaker.success(breaker.era)
+                breaker.outbox.journal.confirm(entry.seq)
+                self._held.pop(entry.seq, None)
+                self._premise_failed.discard(entry.seq)
+        except Exception:  # noqa: BLE001 - logged whole, and nobody awaits this task
+            logger.exception("%s: the replay has failed", breaker.name)
+            return
+        finally:
+            if permit is not None:
+                breaker.give_back(permit, False)
+                if not breaker.pending:  # all were too old: the object has not been asked
+                    breaker.plan_probe(0.0)
+        if breaker.closed:
+            breaker.replay.premises.forget()
+            drain.finish()
+
+    async def _settle(self, entry: Entry) -> bool | None:
+        """Deals with the entry at the front. True or False: settled, with or without a call of the
+        object; None: it stays there.
+        """
+        breaker = self._breaker
+        limit = entry.max_age or breaker.outbox.journal.max_age
+        if entry.age(breaker.clock()) > limit:
+            breaker.outbox.dead_letter(entry, "age", None)
+            return False
+        try:
+            await self._check_premises()
+            if entry.seq in self._premise_failed:
+                breaker.outbox.dead_letter(entry, "premise", None)
+                return True
+            reply = await self._make(entry)
+        except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
+            return self._failed(entry, error)
+        breaker.outbox.applied(entry, reply)
+        return True
+
+    def _failed(self, entry: Entry, error: Exception) -> bool | None:
+        breaker = self._breaker
+        if is_of_this_process(error) or (code := object_holding_code(error)):
+            self._rests_until = breaker.clock() + breaker.next_wait()
+            if not is_of_this_process(error):
+                breaker.hold(code)
+            return None
+        if not is_foreign_outage(error):
+            breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))
+            return True
+        if not entry.safe_twice and not never_sent(error):
+            breaker.outbox.dead_letter(entry, "unknown", ReplyError(str(error)))
+            breaker.outbox.journal.confirm(entry.seq)
+            self._held.pop(entry.seq, None)
+        breaker.note_error(error)
+        if self._counts:
+            self.failure = error
+            breaker.failure(breaker.era, error, breaker.clock())
+        elif breaker.closed:
+            breaker.trip(Cause.REPLAY_FAILED, type(error).__name__)
+        return None
+
+    async def _make(self, entry: Entry) -> Any:
+        call = self._held[entry.seq].call
+        if entry.ttl_ms is not None and pool_of(self._client) is not None:
+            # A relative expiry counts from the call; redis-py's classes take the absolute form.
+            command, *args = unpack(await self._at_deadline(entry))
+            return await self._client.execute_command(command.decode(), *args)
+        return await getattr(self._client, call.method)(*call.args, **call.kwargs)
+
+    async def _at_deadline(self, entry: Entry) -> bytes:
+        now = self._breaker.clock()
+        if self._server_ms is None:
+            seconds, micros = await self._client.time()
+            self._server_ms = (now, int(seconds) * 1000 + int(micros) // 1000)
+        asked, server_ms = self._server_ms
+        return entry.at_deadline(now, server_ms + int((now - asked) * 1000))
+
+    async def _check_premises(self) -> None:
+        premises = self._breaker.replay.premises
+        if premises:
+            absent = [key for key in premises.questions(0) if not await self.present(key)]
+            self._premise_failed.update(premises.answered(0, absent))
+
+    async def present(self, key: bytes) -> bool:
+        """Whether the object holds anything under `key`. One that cannot be asked may."""
+        exists = getattr(self._client, "exists", None)
+        if exists is None:
+            return True
+        found = await exists(key)
+        # A mock answers with another mock: it holds nothing that could be destroyed.
+        return isinstance(found, int) and found != 0

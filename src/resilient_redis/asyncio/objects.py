@@ -1,0 +1,291 @@
+"""The guard around any object with asynchronous methods: fakeredis, a mock, another client.
+
+The same catalog and policy as at the connection, but what a connection knows is not known here:
+whether a command was sent, what the object's own retries do, when it heals. So probing is by
+traffic, a failed call is raised again and its write queued, and the replay calls the object's
+methods one by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError, ResponseError
+
+from ..answering import Answers, refusal
+from ..core.breaker import Permit
+from ..core.catalog import UNKNOWN
+from ..core.command import Command, Kind, Shape
+from ..core.guard import Answer, AwaitDrain, Refuse, Send, Step
+from ..errors import JournalFull
+from ..seam.failures import REJECTED, is_foreign_outage, never_sent
+from ..seam.methods import StandIn, is_command
+from ..seam.packed import command_of
+from ..seam.pools import pool_of
+from .calls import Call, Replayer, materialized
+from .carry import READ_AS_NEUTRAL
+
+if TYPE_CHECKING:
+    from .breaker import RedisCircuitBreaker
+
+Func = Callable[..., Awaitable[Any]]
+# What the user has said of the form of his client's replies.
+_FORM = ("decode_responses", "encoding", "encoding_errors", "protocol", "legacy_responses")
+FOREIGN_ARGUMENTS = "redis-py's method of this name does not take these arguments"
+
+
+class ObjectGuard:
+    """See `RedisCircuitBreaker.execute`. `wait` gives the seconds until the next probe; without
+    it that is `recovery_timeout`, because each probe is a caller's call, and may cost a timeout.
+    """
+
+    def __init__(
+        self, breaker: RedisCircuitBreaker, client: Any, wait: Callable[[], float] | None
+    ) -> None:
+        self._breaker = breaker
+        self._client = client
+        self._wait = wait or (lambda: breaker.recovery_timeout)
+        self._made: StandIn | None = None
+        self._replayer = Replayer(breaker, client)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.replaying: asyncio.Task[None] | None = None
+
+    @property
+    def _stand_in(self) -> StandIn:
+        if self._made is None:
+            pool = pool_of(self._client)
+            kwargs = {} if pool is None else pool.connection_kwargs
+            self._made = StandIn(**{name: kwargs[name] for name in _FORM if name in kwargs})
+            if pool is not None:
+                self._made.response_callbacks = self._client.response_callbacks
+        return self._made
+
+    def opened(self) -> None:
+        """The breaker has opened: traffic probes again after the wait."""
+        self._breaker.plan_probe(self._wait())
+
+    # -- a call -----------------------------------------------------------------------------
+
+    async def execute(
+        self, method_name: str, func: Func, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        breaker = self._breaker
+        call = Call(method_name, materialized(args), kwargs, breaker.clock())
+        if breaker.live:
+            return await self._call(call, func)
+        await breaker.breathe()
+        command = self._command(call)
+        until = call.at + breaker.drain_wait
+        while True:
+            permit = self._permit()
+            if command.shape.kind is Kind.READ and (permit or self._doubtful):
+                # A read may go first: it tells whether the object is there, and changes nothing.
+                result = await (
+                    self._probe(permit, call, func) if permit else self._call(call, func)
+                )
+                stale = self._replayer.touches(command.shape.keys)
+                drained = await self._drained(until)
+                if not stale:
+                    return self._told(command, result)
+                if drained:
+                    continue
+            elif permit is not None and not breaker.pending:
+                result = await self._probe(permit, call, func)
+                await self._drained(until)  # what was queued meanwhile
+                return self._told(command, result)
+            elif permit is not None:
+                await self._drained(until, permit)  # the first entry is the probe
+                continue
+            elif breaker.closed and not breaker.gate_open:
+                doubtful = self._doubtful
+                if not await self._drained(until) and doubtful and self._replayer.failure:
+                    # One failure more of those that are being counted, and this call's own.
+                    self._keep(call, self._replayer.failure)
+                    raise self._replayer.failure
+            decision = breaker.decide([command], waited=breaker.clock() >= until)
+            if isinstance(decision, Refuse):
+                raise refusal(breaker, decision)
+            if isinstance(decision, AwaitDrain):
+                if self._replayer.rests:
+                    until = breaker.clock()  # no use in waiting
+                continue
+            if isinstance(decision, Send) or decision.steps[0] is Step.SEND:
+                await self._check_premise(command, call)
+                return self._told(command, await self._call(call, func))
+            return self._answer(call, command, decision)
+
+    @property
+    def _doubtful(self) -> bool:
+        """Closed, writes are queued, and failures are being counted."""
+        breaker = self._breaker
+        return breaker.closed and not breaker.gate_open and breaker.failures > 0
+
+    async def _call(self, call: Call, func: Func) -> Any:
+        breaker = self._breaker
+        era = breaker.era
+        try:
+            result = await func(*call.args, **call.kwargs)
+        except Exception as error:
+            if is_foreign_outage(error):
+                breaker.failure(era, error, call.at)
+                self._keep(call, error)
+            elif breaker.suspicious and _answered(error):
+                breaker.success(era)
+            raise
+        if breaker.suspicious:
+            breaker.success(era)
+        return result
+
+    async def _probe(self, permit: Permit, call: Call, func: Func) -> Any:
+        """The call itself tells whether the object is back."""
+        breaker = self._breaker
+        breaker.counters["probes"] += 1
+        alive = outage = False
+        try:
+            result = await func(*call.args, **call.kwargs)
+            alive = True
+        except Exception as error:
+            alive, outage = _answered(error), is_foreign_outage(error)
+            if outage:
+                breaker.note_error(error)
+                self._keep(call, error)
+            raise
+        finally:
+            # Also when cancelled: a permit that is not given back would block every later probe.
+            breaker.give_back(permit, alive)
+            if alive and breaker.closed and not breaker.pending:
+                breaker.open_gate()
+            elif not alive and not outage:
+                breaker.plan_probe(0.0)  # the caller's mistake, or his cancellation: ask again
+        return result
+
+    def _permit(self) -> Permit | None:
+        breaker = self._breaker
+        return None if breaker.closed or breaker.retry_after() else breaker.take_permit()
+
+    # -- the replay ---------------------------------------------------------------------------
+
+    async def _drained(self, until: float, permit: Permit | None = None) -> bool:
+        """Replays what is queued, or waits for who does, until the time is over. Whether the gate
+        is open then.
+        """
+        breaker = self._breaker
+        if breaker.gate_open:
+            return True
+        if self._loop is not breaker.adopt():
+            self._loop, self.replaying = breaker.adopt(), None
+        if self.replaying is None or self.replaying.done():
+            if permit is None and (self._replayer.rests or not breaker.closed):
+                return False
+            self.replaying = breaker.adopt().create_task(
+                self._replayer.run(permit), name=f"{breaker.name}-replay"
+            )
+        elif permit is not None:
+            breaker.give_back(permit, False)
+        await asyncio.wait({self.replaying}, timeout=max(until - breaker.clock(), 0.0))
+        return breaker.gate_open
+
+    async def flush(self, seconds: float | None = None) -> int:
+        """See `RedisCircuitBreaker.flush_re_sync_queue`."""
+        breaker = self._breaker
+        before = breaker.counters["replayed"]
+        permit = None if breaker.closed else breaker.take_permit()
+        if breaker.pending and (breaker.closed or permit is not None):
+            wait = breaker.drain_wait if seconds is None else seconds
+            await self._drained(breaker.clock() + wait, permit)
+        elif permit is not None:
+            breaker.give_back(permit, False)
+        return breaker.counters["replayed"] - before
+
+    # -- answers ------------------------------------------------------------------------------
+
+    def _command(self, call: Call) -> Command:
+        """What redis-py would send for this call. Raises what its method raises."""
+        sent: list[tuple[Any, ...]] = []
+
+        def take(args: tuple[Any, ...], _: dict[str, Any]) -> Any:
+            sent.append(args)
+            raise _Captured
+
+        reason = UNKNOWN
+        if is_command(call.method):
+            try:
+                self._stand_in.run(call.method, call.args, call.kwargs, take)
+            except _Captured:
+                command = command_of(sent[0], self._stand_in.replies.encoder)
+                return self._breaker.ruled([command])[0]
+            except TypeError:
+                reason = FOREIGN_ARGUMENTS
+        name = call.method.upper()
+        return Command((name.encode(),), Shape(name, Kind.REFUSED, reason=reason))
+
+    def _answer(self, call: Call, command: Command, decision: Answer) -> Any:
+        breaker, stand_in = self._breaker, self._stand_in
+        owner = asyncio.current_task()
+        try:
+            answers = Answers(breaker, [command], decision, db=0, at=call.at, owner=owner)
+        except JournalFull as error:
+            breaker.count("refused", error.command)
+            raise
+        if answers.first:
+            self._replayer.hold(answers.first, call, command.shape.keys)
+            return "OK"
+        (slot,) = answers.slots(stand_in.replies.protocol, stand_in.replies.parse_error)
+        return stand_in.run(call.method, call.args, call.kwargs, lambda *_: slot)
+
+    def _keep(self, call: Call, error: Exception) -> None:
+        """The call has failed by an outage: its write is queued, if that cannot apply it twice, and
+        `error.queued` says so.
+        """
+        breaker = self._breaker
+        error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
+        try:
+            command = self._command(call)
+        except (RedisError, ValueError):
+            return  # the object takes what redis-py does not: nothing is known of it
+        decision = breaker.decide([command], waited=True, away=True)
+        if not isinstance(decision, Answer) or decision.steps[0] is not Step.QUEUE:
+            return
+        if not command.shape.safe_twice and not never_sent(error):
+            breaker.count("unknown", command.shape.name)
+            return
+        try:
+            self._answer(call, command, decision)
+        except JournalFull:
+            return  # it says "not queued", as the caller is told
+        error.queued = True  # type: ignore[attr-defined]
+
+    async def _check_premise(self, command: Command, call: Call) -> None:
+        """Raises `CommandRefused` if this task was told that a key is empty which is not."""
+        breaker = self._breaker
+        reads = breaker.provenance.reads_of(asyncio.current_task())
+        if not reads or not reads.holds_for(command, 0):
+            return
+        era = breaker.era
+        try:
+            present = [await self._replayer.present(key) for key in command.shape.keys]
+        except Exception as error:
+            if is_foreign_outage(error):
+                breaker.failure(era, error, call.at)
+                error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
+            raise
+        reads.discard(0, command.shape.keys)
+        if any(present):
+            raise refusal(breaker, Refuse(command.shape.name, READ_AS_NEUTRAL))
+
+    def _told(self, command: Command, result: Any) -> Any:
+        """The task has the truth from the object itself."""
+        self._breaker.provenance.live(asyncio.current_task(), [command], 0)
+        self._breaker.refresh()
+        return result
+
+
+class _Captured(Exception):
+    """The command that a method sends is known."""
+
+
+def _answered(error: Exception) -> bool:
+    """Whether `error` came from a server."""
+    return isinstance(error, ResponseError) and not isinstance(error, REJECTED)

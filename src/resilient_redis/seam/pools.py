@@ -1,0 +1,106 @@
+"""Putting the guard into a client that is there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+
+#: redis-py's own connection classes; what derives from them may talk to something else.
+STOCK = (SSLConnection, UnixDomainSocketConnection, Connection)
+# What makes a connection talk to a server. fakeredis's classes derive from redis-py's, and mocks
+# pass `isinstance` tests: only a class that still has all of redis-py's own is one.
+_TALKING = (
+    "connect",
+    "_connect",
+    "disconnect",
+    "send_command",
+    "send_packed_command",
+    "read_response",
+    "pack_command",
+    "pack_commands",
+)
+
+
+def stock_class(connection_class: Any) -> type[AbstractConnection] | None:
+    """The class of redis-py that `connection_class` is or merely refines, if it is one."""
+    if not isinstance(connection_class, type):
+        return None
+    for stock in STOCK:
+        if issubclass(connection_class, stock):
+            own = all(
+                getattr(connection_class, name, None) is getattr(stock, name, None)
+                for name in _TALKING
+            )
+            return stock if own else None
+    return None
+
+
+def pool_of(client: Any) -> ConnectionPool | None:
+    """The pool of a client of redis-py; None of anything else, a mock of one included."""
+    if not issubclass(type(client), Redis):
+        return None
+    pool = client.connection_pool
+    return pool if issubclass(type(pool), ConnectionPool) else None
+
+
+class _Retiring(list[AbstractConnection]):
+    """A pool's free connections: those of before the guard are closed when they come back."""
+
+    def __init__(self, pool: ConnectionPool, guarded: type) -> None:
+        super().__init__()
+        self._pool = pool
+        self._guarded = guarded
+
+    def append(self, connection: AbstractConnection) -> None:
+        if isinstance(connection, self._guarded):
+            super().append(connection)
+        else:
+            _close(connection)
+        if all(isinstance(c, self._guarded) for c in self._pool._in_use_connections):
+            self._pool._available_connections = list(self)
+
+
+def replace_connections(
+    pool: ConnectionPool, connection_class: type[AbstractConnection], breaker: Any
+) -> None:
+    """From now on `pool` makes guarded connections. Its free ones are closed; those in use go on
+    unguarded, and are closed when they are given back.
+    """
+    free = list(pool._available_connections)
+    pool.connection_class = connection_class
+    pool.connection_kwargs["breaker"] = breaker
+    for connection in free:
+        _close(connection)
+    in_use = bool(pool._in_use_connections)
+    pool._available_connections = _Retiring(pool, connection_class) if in_use else []
+
+
+def release_single_connection(client: Redis) -> None:
+    """A `single_connection_client` holds its connection; the next command takes a guarded one.
+
+    Raises ValueError where a command is on it at this moment.
+    """
+    connection = client.connection
+    if connection is None:
+        return
+    if client._single_conn_lock.locked():
+        raise ValueError("a command is on this client's only connection: guard the client before")
+    client.connection = None
+    client.connection_pool._in_use_connections.discard(connection)
+    _close(connection)
+
+
+def _close(connection: AbstractConnection) -> None:
+    """Without waiting, and without an event loop."""
+    try:
+        connection._close()  # type: ignore[no-untyped-call]  # redis-py
+    except RuntimeError:
+        pass  # its event loop is closed, and its socket with it
+
+
+def breaker_of(client: Any) -> Any:
+    """The breaker that guards the connections of `client`, if there is one."""
+    pool = pool_of(client)
+    return None if pool is None else pool.connection_kwargs.get("breaker")

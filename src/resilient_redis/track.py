@@ -1,0 +1,63 @@
+"""`track()`: what the commands in a block of code were answered while Redis was away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+MAX_COMMANDS = 100
+
+
+@dataclass(slots=True)
+class Tracker:
+    """Counts of commands: answered as by an empty Redis, queued, refused, and those of which
+    nobody knows whether they ran. `commands`: the wire names of the first 100 of them, in order.
+    """
+
+    neutral: int = 0
+    queued: int = 0
+    refused: int = 0
+    unknown: int = 0
+    commands: list[str] = field(default_factory=list)
+
+    @property
+    def degraded(self) -> bool:
+        """Whether anything in the block was not answered by Redis itself."""
+        return bool(self.neutral or self.queued or self.refused or self.unknown)
+
+    def note(self, answer: str, command: str) -> None:
+        """`answer` is the name of one of the counts."""
+        setattr(self, answer, getattr(self, answer) + 1)
+        if len(self.commands) < MAX_COMMANDS:
+            self.commands.append(command)
+
+
+_trackers: ContextVar[tuple[Tracker, ...]] = ContextVar("resilient_redis_trackers", default=())
+
+
+@contextmanager
+def track() -> Iterator[Tracker]:
+    """Yields a `Tracker` that counts what the code in the block is answered while Redis is away.
+
+    Tasks that are started in the block count, too; blocks may be nested, and each counts all that
+    is in it. Costs nothing while Redis is there::
+
+        with track() as t:
+            user = await load(user_id)
+        if t.degraded:
+            response.headers["Cache-Control"] = "no-store"
+    """
+    tracker = Tracker()
+    token = _trackers.set((*_trackers.get(), tracker))
+    try:
+        yield tracker
+    finally:
+        _trackers.reset(token)
+
+
+def note(answer: str, command: str) -> None:
+    """For the guard: `command` was "neutral", "queued", "refused" or "unknown"."""
+    for tracker in _trackers.get():
+        tracker.note(answer, command)
