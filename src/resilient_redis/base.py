@@ -18,7 +18,7 @@ from tenacity import RetryCallState, wait_exponential, wait_random
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
 from .core.fence import Identity
-from .core.guard import Decision, View, decide
+from .core.guard import Decision, Refuse, Step, View, away_step, decide
 from .core.rate import FailureRate
 from .core.replay import Replay
 from .core.rights import Mode
@@ -363,6 +363,10 @@ class BreakerBase:
             tail=len(self.outbox.journal) <= TAIL,
         )
         return decide(batch, view)
+
+    def away_step(self, command: Command) -> Step | Refuse:
+        """What a single command is answered now that the breaker is not closed."""
+        return away_step(command.shape, self.replay.mode is not Mode.BARE)
 
     def ruled(self, batch: list[Command]) -> list[Command]:
         """`batch` with the answers of this breaker's policy."""

@@ -28,18 +28,24 @@ class Provenance:
 
     def begin(self, owner: Any) -> NeutralReads:
         """A batch of `owner` is answered; `NeutralReads.undo` takes that back."""
-        reads = self._reads.setdefault(owner, NeutralReads())
+        reads = self._of(owner)
         reads.begin()
+        return reads
+
+    def _of(self, owner: Any) -> NeutralReads:
+        reads = self._reads.get(owner)
+        if reads is None:
+            reads = self._reads[owner] = NeutralReads()
         return reads
 
     def neutral(self, owner: Any, command: Command, db: int) -> None:
         """`owner` was told that there is nothing in the keys of `command`."""
         if command.shape.kind is Kind.READ:
-            self._reads.setdefault(owner, NeutralReads()).add(db, command.shape.keys)
+            self._of(owner).add(db, command.shape.keys)
 
     def queued(self, owner: Any, command: Command, db: int) -> bool:
         """`owner` writes; whether that write has a premise."""
-        reads = self._reads.setdefault(owner, NeutralReads())
+        reads = self._of(owner)
         if reads.holds_for(command, db):
             return True
         reads.wrote(db, command.shape.keys)

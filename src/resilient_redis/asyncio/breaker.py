@@ -176,13 +176,13 @@ class RedisCircuitBreaker(BreakerBase):
 
     def start_recovery(self) -> None:
         """Recovery runs while there is something to recover, and only then."""
-        if not self.busy or self._closed or self._object is not None:
-            return
         try:
             loop = self.adopt()
         except RuntimeError:
             return  # no loop runs: the next command on one starts it
-        if self._recovery is None or self._recovery.done():
+        if self._recovery is not None and not self._recovery.done():
+            return
+        if self.busy and not self._closed and self._object is None:
             self._recovery = loop.create_task(recover(self), name=f"{self.name}-recovery")
 
     def _state_changed(self, move: Transition) -> None:
@@ -220,9 +220,12 @@ class RedisCircuitBreaker(BreakerBase):
         """Lets others run now and then: what is answered without I/O never yields by itself, and a
         consumer that polls would stop the very recovery that it waits for.
         """
-        self._answers += 1
-        if self._answers % 32 == 0:
+        if self.breath_is_due():
             await asyncio.sleep(0)
+
+    def breath_is_due(self) -> bool:
+        self._answers += 1
+        return self._answers % 32 == 0
 
     async def pause(self, seconds: float) -> bool:
         """Sleeps, or until something changes. True if something did."""

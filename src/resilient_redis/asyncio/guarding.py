@@ -9,10 +9,11 @@ from typing import Any
 from redis.asyncio import Redis
 
 from ..answering import Answers, refusal
-from ..core.guard import Answer, Refuse
+from ..core.guard import Answer, Refuse, Step
+from ..core.wire import reply_bytes
 from ..errors import JournalFull
 from ..seam.methods import OfflineReplies
-from ..seam.packed import commands_of
+from ..seam.packed import command_of
 from ..seam.pools import (
     breaker_of,
     pool_of,
@@ -64,24 +65,37 @@ class _FastPath(Redis):
 
     async def _answered(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         breaker = self._breaker
-        at = breaker.clock()
-        await breaker.breathe()
+        if breaker.breath_is_due():
+            await asyncio.sleep(0)
         replies = self._offline
         if replies is None:
             replies = self._offline = OfflineReplies(self)
-        batch = breaker.ruled(commands_of((args,), replies.encoder))
-        decision = breaker.decide(batch, waited=True)
-        if isinstance(decision, Refuse):
-            raise refusal(breaker, decision)
-        if not isinstance(decision, Answer) or breaker.closed:  # it has closed meanwhile
+        (command,) = breaker.ruled([command_of(args, replies.encoder)])
+        if breaker.closed:  # meanwhile
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+        step = breaker.away_step(command)
+        if isinstance(step, Refuse):
+            raise refusal(breaker, step)
         owner = asyncio.current_task()
+        breaker.start_recovery()
+        if step is Step.NEUTRAL:
+            breaker.provenance.neutral(owner, command, replies.db)
+            breaker.count("neutral", command.shape.name)
+            return await replies.shape(
+                reply_bytes(command.shape, replies.protocol), args[0], options
+            )
         try:
-            answers = Answers(breaker, batch, decision, db=replies.db, at=at, owner=owner)
+            answers = Answers(
+                breaker,
+                [command],
+                Answer((step,)),
+                db=replies.db,
+                at=breaker.clock(),
+                owner=owner,
+            )
         except JournalFull as error:
             breaker.count("refused", error.command)
             raise
-        breaker.start_recovery()
         (slot,) = answers.slots(replies.protocol, replies.parse_error)
         if isinstance(slot, tuple):
             return slot[1]

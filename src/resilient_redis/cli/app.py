@@ -7,6 +7,7 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
+from .commands import page
 from .display import Display, Plain
 from .rehearse import FAKE, Options, Rehearsal
 from .servers import REDIS, VALKEY, ServerError
@@ -15,6 +16,9 @@ from .servers import REDIS, VALKEY, ServerError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = _parser().parse_args(argv)
+    if arguments.command == "commands":
+        print(page(), end="")
+        return 0
     options = Options(
         seconds=arguments.seconds,
         url=arguments.url,
@@ -48,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="resilient-redis", description="A circuit breaker with write replay inside redis-py."
     )
-    commands = parser.add_subparsers(required=True, metavar="command")
+    commands = parser.add_subparsers(required=True, metavar="command", dest="command")
     rehearse = commands.add_parser(
         "rehearse",
         help="go through outages of a real server under load, and judge what became of each write",
@@ -80,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
         dest="guard",
         action="store_false",
         help="plain redis-py, errors caught: what the library is for",
+    )
+    commands.add_parser(
+        "commands",
+        help="what each Redis command is answered while Redis is away, as Markdown",
+        description="Prints docs/commands.md, made from the table by which the library decides.",
     )
     return parser
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -52,9 +51,9 @@ class RelativeTTL(NamedTuple):
     tail: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """All that the guard needs to know of one command with these arguments.
+class Shape(NamedTuple):
+    """All that the guard needs to know of one command with these arguments. (A tuple, because one
+    is made for each command that is answered: a frozen dataclass of 14 fields takes 2 µs.)
 
     For READ, TAKE and PUBLISH `reply` is the neutral answer; for WRITE and COUNTER it is what
     goes through redis-py's own response callback, and `receipt` says whether the caller is then

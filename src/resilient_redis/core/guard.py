@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .breaker import State
-from .command import Command, Kind
+from .command import Command, Kind, Shape
 
 AWAY = "Redis is away"
 COUNTER = "the value of a counter decides what comes next"
@@ -98,18 +98,25 @@ def _all_once(batch: Sequence[Command], view: View) -> bool:
 def _while_away(batch: Sequence[Command], view: View) -> Decision:
     steps = []
     for command in batch:
-        shape = command.shape
-        if shape.blocking:
-            return Refuse(shape.name, f"{AWAY}: a blocking command has nothing to wait for")
-        if shape.kind in (Kind.REFUSED, Kind.COUNTER):
-            return Refuse(shape.name, f"{AWAY}: {shape.reason or COUNTER}")
-        if shape.kind is Kind.WRITE:
-            if not (view.once or shape.safe_twice):
-                return Refuse(shape.name, f"{AWAY}: the ACL does not allow exactly-once replay")
-            steps.append(Step.QUEUE)
-        else:
-            steps.append(Step.NEUTRAL)
+        step = away_step(command.shape, view.once)
+        if isinstance(step, Refuse):
+            return step
+        steps.append(step)
     return Answer(tuple(steps))
+
+
+def away_step(shape: Shape, once: bool) -> Step | Refuse:
+    """What one command is answered while Redis is away; for `once` see `View`."""
+    kind = shape.kind
+    if shape.blocking:
+        return Refuse(shape.name, f"{AWAY}: a blocking command has nothing to wait for")
+    if kind is Kind.READ or kind is Kind.TAKE or kind is Kind.PUBLISH:
+        return Step.NEUTRAL
+    if kind is Kind.WRITE:
+        if once or shape.safe_twice:
+            return Step.QUEUE
+        return Refuse(shape.name, f"{AWAY}: the ACL does not allow exactly-once replay")
+    return Refuse(shape.name, f"{AWAY}: {shape.reason or COUNTER}")
 
 
 def _while_held(batch: Sequence[Command], view: View) -> Decision:

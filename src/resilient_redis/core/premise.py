@@ -34,33 +34,39 @@ class NeutralReads:
         self._keys: set[tuple[int, bytes]] = set()
         self._written: set[tuple[int, bytes]] = set()
         self._overflown = False
-        self._latest: tuple[set[tuple[int, bytes]], set[tuple[int, bytes]]] = (set(), set())
+        # What the batch that is being answered has added, to `_keys` and to `_written`.
+        self._latest: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]] = ([], [])
 
     def begin(self) -> None:
         """A batch begins; `undo` takes back what it adds."""
-        self._latest = (set(), set())
+        self._latest[0].clear()
+        self._latest[1].clear()
 
     def undo(self) -> None:
         """The batch was refused: nobody was told anything, nothing was written."""
-        read, written = self._latest
-        self._keys -= read
-        self._written -= written
+        self._keys.difference_update(self._latest[0])
+        self._written.difference_update(self._latest[1])
 
     def add(self, db: int, keys: Iterable[bytes]) -> None:
         """The task was told that `keys` are empty. Of its own writes it knows better."""
         if len(self._keys) >= MAX_KEYS:
             self._overflown = True
-        else:
-            new = {(db, key) for key in keys} - self._written - self._keys
-            self._keys |= new
-            self._latest[0].update(new)
+            return
+        for key in keys:
+            place = (db, key)
+            if place not in self._keys and place not in self._written:
+                self._keys.add(place)
+                self._latest[0].append(place)
 
     def wrote(self, db: int, keys: Iterable[bytes]) -> None:
         """The task has queued a write to `keys` without having read them before."""
-        if len(self._written) < MAX_KEYS:
-            new = {(db, key) for key in keys} - self._written
-            self._written |= new
-            self._latest[1].update(new)
+        if len(self._written) >= MAX_KEYS:
+            return
+        for key in keys:
+            place = (db, key)
+            if place not in self._written:
+                self._written.add(place)
+                self._latest[1].append(place)
 
     def discard(self, db: int, keys: Iterable[bytes]) -> None:
         """The task has been told the truth about these keys."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fnmatch import translate
 
 from .command import Command, Kind
@@ -45,9 +45,9 @@ class CompiledRule:
     def apply(self, command: Command) -> Command:
         shape = command.shape
         if self.answer == "refuse":
-            return command._replace(shape=replace(shape, kind=Kind.REFUSED, reason=BY_RULE))
+            return command._replace(shape=shape._replace(kind=Kind.REFUSED, reason=BY_RULE))
         if self.answer == "queue":
-            ruled = replace(shape, kind=Kind.WRITE, max_age=self.max_age)
+            ruled = shape._replace(kind=Kind.WRITE, max_age=self.max_age)
             return command._replace(shape=ruled)
         return command
 

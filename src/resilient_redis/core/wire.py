@@ -57,12 +57,13 @@ _RESP3 = {
 def reply_bytes(shape: Shape, protocol: int) -> bytes:
     """The reply of `shape` as the server would send it in RESP `protocol` (2 or 3)."""
     table = _RESP3 if protocol == 3 else _RESP2
+    constant = table.get(shape.reply)
+    if constant is not None:
+        return constant
     if shape.reply is Wire.INT:
         return b":%d\r\n" % shape.number
     if shape.reply is Wire.NILS:
         return b"*%d\r\n" % shape.number + table[Wire.NIL] * shape.number
     if shape.reply is Wire.NIL_ARRAYS:
         return b"*%d\r\n" % shape.number + table[Wire.NIL_ARRAY] * shape.number
-    if shape.reply is Wire.INTS:
-        return b"*%d\r\n" % len(shape.numbers) + b"".join(b":%d\r\n" % n for n in shape.numbers)
-    return table[shape.reply]
+    return b"*%d\r\n" % len(shape.numbers) + b"".join(b":%d\r\n" % n for n in shape.numbers)

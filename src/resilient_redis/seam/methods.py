@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.client import NEVER_DECODE
 from redis.commands.core import AsyncCoreCommands
 
 from ..core.catalog import names
@@ -57,6 +58,7 @@ class OfflineReplies:
         self._client = client
         self._own = OwnReplies(connection._parser, connection.encoder)
         self._reply = b""
+        self._constants: dict[tuple[bytes, bool], Any] = {}
         self.encoder = connection.encoder
         self.protocol = int(connection.protocol)
         self.db = int(connection.db)
@@ -64,12 +66,21 @@ class OfflineReplies:
 
     async def shape(self, reply: bytes, command: Any, options: dict[str, Any]) -> Any:
         """What `parse_response` makes of it. Never waits."""
+        key = (reply, NEVER_DECODE in options)
+        if key in self._constants and command not in self._client.response_callbacks:
+            return self._constants[key]
         self._reply = reply
         return await self._client.parse_response(self, command, **options)  # type: ignore[arg-type]  # it reads the reply from here
 
     async def read_response(self, disable_decoding: bool = False) -> Any:
         """For redis-py: this stands in for a connection."""
-        return await self._own.parse(self._reply, disable_decoding)
+        key = (self._reply, disable_decoding)
+        if key in self._constants:
+            return self._constants[key]
+        reply = await self._own.parse(self._reply, disable_decoding)
+        if reply is None or reply is True or reply == 0 or reply == b"OK" or reply == "OK":
+            self._constants[key] = reply  # what nearly all answers are, and cannot be changed
+        return reply
 
 
 class StandIn(Redis):

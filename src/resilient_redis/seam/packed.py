@@ -26,10 +26,10 @@ class Packed(list[bytes]):
 
 def command_of(call: Call, encoder: Any) -> Command:
     """The command as it goes on the wire; redis-py splits "CONFIG GET" at the blank."""
-    name = call[0]
-    if isinstance(name, str):
-        name = name.encode()
-    args = (*bytes(name).split(), *(bytes(encoder.encode(arg)) for arg in call[1:]))
+    name, encode = call[0], encoder.encode
+    words = name.encode().split() if isinstance(name, str) else bytes(name).split()
+    values = [encode(arg) for arg in call[1:]]
+    args = (*words, *[v if type(v) is bytes else bytes(v) for v in values])
     return Command(args, shape_of(args))
 
 

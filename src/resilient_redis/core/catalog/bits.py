@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from ..command import Kind, Shape, Wire
 from .parse import SYNTAX, integer, one_of
@@ -49,7 +48,7 @@ def _bitpos(args: Args, shape: Shape) -> Shape:
     if len(args) > 6:
         raise Refuse(SYNTAX)
     _check_range(args, 3)
-    return replace(shape, number=-integer(args[2], 0, 1))
+    return shape._replace(number=-integer(args[2], 0, 1))
 
 
 def _bitop(args: Args, shape: Shape) -> Shape:
@@ -94,16 +93,16 @@ def _check_field(values: Args) -> None:
 
 def _bitfield(args: Args, shape: Shape) -> Shape:
     answered = _check_bitfield(args)
-    shape = replace(shape, numbers=(0,) * len(answered))
+    shape = shape._replace(numbers=(0,) * len(answered))
     if all(word == b"GET" for word in answered):
-        return replace(shape, kind=Kind.READ, receipt=False, safe_twice=True)
+        return shape._replace(kind=Kind.READ, receipt=False, safe_twice=True)
     return shape
 
 
 def _bitfield_ro(args: Args, shape: Shape) -> Shape:
     if any(word.upper() != b"GET" for word in args[2::3]):
         raise Refuse(SYNTAX)
-    return replace(shape, numbers=(0,) * len(_check_bitfield(args)))
+    return shape._replace(numbers=(0,) * len(_check_bitfield(args)))
 
 
 ROWS: tuple[Row, ...] = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from ..command import Kind, Shape, Wire
 from .parse import CONDITIONAL, SYNTAX, integer, number, one_of, options
@@ -96,7 +95,7 @@ def _radius(args: Args, shape: Shape) -> Shape:
         return shape
     if shape.name.endswith("_RO") or any(word in found for word in _WITH):
         raise Refuse(SYNTAX)
-    return replace(shape, kind=Kind.WRITE, reply=Wire.INT, receipt=True, safe_twice=False)
+    return shape._replace(kind=Kind.WRITE, reply=Wire.INT, receipt=True, safe_twice=False)
 
 
 def _check_search(args: Args, start: int, more: tuple[bytes, ...]) -> None:

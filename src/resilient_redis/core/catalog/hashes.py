@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 from ..command import RelativeTTL, Shape, Wire
 from .parse import (
@@ -43,11 +42,11 @@ def _field_count(args: Args, at: int, each: int = 1) -> int:
 
 def _field_times(args: Args, shape: Shape) -> Shape:
     """HTTL and its like: -2 for each field that is not there."""
-    return replace(shape, numbers=(-2,) * _field_count(args, 2))
+    return shape._replace(numbers=(-2,) * _field_count(args, 2))
 
 
 def _field_values(args: Args, shape: Shape) -> Shape:
-    return replace(shape, number=_field_count(args, 2))
+    return shape._replace(number=_field_count(args, 2))
 
 
 def _hgetex(args: Args, shape: Shape) -> Shape:
@@ -61,7 +60,7 @@ def _hrandfield(args: Args, shape: Shape) -> Shape:
         return shape
     integer(args[2], -_COUNT_MAX, _COUNT_MAX)
     options(args, 3, {b"WITHVALUES": 0})
-    return replace(shape, reply=Wire.EMPTY_ARRAY)
+    return shape._replace(reply=Wire.EMPTY_ARRAY)
 
 
 def _hset(args: Args, shape: Shape) -> Shape:
@@ -84,24 +83,24 @@ def _hsetex(args: Args, shape: Shape) -> Shape:
         if word in found:
             ms = milliseconds(found[word][0], unit, 1, FIELD_TTL_MAX_MS)
             head = (b"HSETEX", args[1], b"PXAT")
-            return replace(shape, ttl=RelativeTTL(ms, head, tuple(args[at:])))
+            return shape._replace(ttl=RelativeTTL(ms, head, tuple(args[at:])))
     return shape
 
 
 def _hexpire(args: Args, shape: Shape) -> Shape:
     if args[3].upper() in (b"NX", b"XX", b"GT", b"LT"):
         raise Refuse(CONDITIONAL)
-    shape = replace(shape, numbers=(1,) * _field_count(args, 3))
+    shape = shape._replace(numbers=(1,) * _field_count(args, 3))
     unit = _UNITS[shape.name]
     if shape.name.endswith("AT"):
         milliseconds(args[2], unit, 0, FIELD_DEADLINE_MAX_MS)
         return shape
     ms = milliseconds(args[2], unit, 0, FIELD_TTL_MAX_MS)
-    return replace(shape, ttl=RelativeTTL(ms, (b"HPEXPIREAT", args[1]), tuple(args[3:])))
+    return shape._replace(ttl=RelativeTTL(ms, (b"HPEXPIREAT", args[1]), tuple(args[3:])))
 
 
 def _hpersist(args: Args, shape: Shape) -> Shape:
-    return replace(shape, numbers=(1,) * _field_count(args, 2))
+    return shape._replace(numbers=(1,) * _field_count(args, 2))
 
 
 def _hincrbyfloat(args: Args, shape: Shape) -> Shape:

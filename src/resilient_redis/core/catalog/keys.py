@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 from ..command import Kind, RelativeTTL, Shape, Wire
 from .parse import (
@@ -38,7 +37,7 @@ def _expire(args: Args, shape: Shape) -> Shape:
         milliseconds(args[2], unit, -(INT_MAX // unit), INT_MAX)
         return shape
     ms = milliseconds(args[2], unit, -(INT_MAX // unit), TTL_MAX_MS)
-    return replace(shape, ttl=RelativeTTL(ms, (b"PEXPIREAT", args[1]), ()))
+    return shape._replace(ttl=RelativeTTL(ms, (b"PEXPIREAT", args[1]), ()))
 
 
 def _restore(args: Args, shape: Shape) -> Shape:
@@ -56,7 +55,7 @@ def _restore(args: Args, shape: Shape) -> Shape:
     ms = milliseconds(args[2], 1, 0, TTL_MAX_MS)
     if ms == 0 or b"ABSTTL" in found:
         return shape
-    return replace(shape, ttl=RelativeTTL(ms, (b"RESTORE", args[1]), (*args[3:], b"ABSTTL")))
+    return shape._replace(ttl=RelativeTTL(ms, (b"RESTORE", args[1]), (*args[3:], b"ABSTTL")))
 
 
 def _sort_options(args: Args) -> dict[bytes, Args]:
@@ -74,7 +73,7 @@ def _sort_keys(args: Args) -> tuple[bytes, ...]:
 def _sort(args: Args, shape: Shape) -> Shape:
     if b"STORE" not in _sort_options(args):
         return shape
-    return replace(shape, kind=Kind.WRITE, reply=Wire.INT, receipt=True, safe_twice=False)
+    return shape._replace(kind=Kind.WRITE, reply=Wire.INT, receipt=True, safe_twice=False)
 
 
 def _sort_ro(args: Args, shape: Shape) -> Shape:

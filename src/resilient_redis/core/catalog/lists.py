@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 from ..command import Shape, Wire
 from .parse import (
@@ -25,7 +24,7 @@ def _lpos(args: Args, shape: Shape) -> Shape:
         rank = integer(value, -INT_MAX if word == b"RANK" else 0)
         if word == b"RANK" and rank == 0:
             raise Refuse(NOT_AN_INTEGER)
-    return replace(shape, reply=Wire.EMPTY_ARRAY) if b"COUNT" in found else shape
+    return shape._replace(reply=Wire.EMPTY_ARRAY) if b"COUNT" in found else shape
 
 
 def _pop(args: Args, shape: Shape) -> Shape:
@@ -34,11 +33,11 @@ def _pop(args: Args, shape: Shape) -> Shape:
     if len(args) > 3:
         raise Refuse("wrong number of arguments")
     integer(args[2], 0)
-    return replace(shape, reply=Wire.NIL_ARRAY)
+    return shape._replace(reply=Wire.NIL_ARRAY)
 
 
 def _timeout_last(args: Args, shape: Shape) -> Shape:
-    return replace(shape, block_ms=seconds_to_wait(args[-1]))
+    return shape._replace(block_ms=seconds_to_wait(args[-1]))
 
 
 def _check_mpop(args: Args, count_at: int) -> None:
@@ -57,19 +56,19 @@ def _lmpop(args: Args, shape: Shape) -> Shape:
 
 def _blmpop(args: Args, shape: Shape) -> Shape:
     _check_mpop(args, 2)
-    return replace(shape, block_ms=seconds_to_wait(args[1]))
+    return shape._replace(block_ms=seconds_to_wait(args[1]))
 
 
 def _ltrim(args: Args, shape: Shape) -> Shape:
     """Twice is once where a fixed number is kept at one end; `1 -1` would drop another one."""
     start, stop = integer(args[2]), integer(args[3])
     keeps_an_end = (start == 0 and stop >= 0) or (start < 0 and stop == -1)
-    return replace(shape, safe_twice=True) if keeps_an_end else shape
+    return shape._replace(safe_twice=True) if keeps_an_end else shape
 
 
 def _lrem(args: Args, shape: Shape) -> Shape:
     removes_all = integer(args[2], -INT_MAX) == 0
-    return replace(shape, safe_twice=True) if removes_all else shape
+    return shape._replace(safe_twice=True) if removes_all else shape
 
 
 ROWS: tuple[Row, ...] = (

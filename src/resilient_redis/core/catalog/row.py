@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..command import Kind, Shape, Wire
 
@@ -208,6 +208,6 @@ def counted_from(start: int) -> ByArgs:
     """`number` is how many arguments there are from `start` on."""
 
     def by_args(args: Args, shape: Shape) -> Shape:
-        return replace(shape, number=len(args) - start)
+        return shape._replace(number=len(args) - start)
 
     return by_args

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 from ..command import Shape, Wire
 from .parse import INT_MAX, counted_keys, integer, key_count, options, scan_from_start
@@ -10,7 +9,7 @@ from .row import WRONG_NUMBER, Args, Refuse, Row, every, read, take, write
 
 
 def _smismember(args: Args, shape: Shape) -> Shape:
-    return replace(shape, numbers=(0,) * (len(args) - 2))
+    return shape._replace(numbers=(0,) * (len(args) - 2))
 
 
 def _count(args: Args, low: int) -> bool:
@@ -23,11 +22,11 @@ def _count(args: Args, low: int) -> bool:
 
 
 def _srandmember(args: Args, shape: Shape) -> Shape:
-    return replace(shape, reply=Wire.EMPTY_ARRAY) if _count(args, -INT_MAX) else shape
+    return shape._replace(reply=Wire.EMPTY_ARRAY) if _count(args, -INT_MAX) else shape
 
 
 def _spop(args: Args, shape: Shape) -> Shape:
-    return replace(shape, reply=Wire.EMPTY_SET) if _count(args, 0) else shape
+    return shape._replace(reply=Wire.EMPTY_SET) if _count(args, 0) else shape
 
 
 def _sintercard(args: Args, shape: Shape) -> Shape:

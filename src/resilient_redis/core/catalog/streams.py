@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from ..command import Shape, Wire
 from .parse import CONDITIONAL, INT_MAX, SYNTAX, at_most_one, integer, options
@@ -111,7 +110,7 @@ def _check_reference_ids(args: Args, at: int) -> int:
 
 def _delete_with_references(start: int) -> ByArgs:
     def by_args(args: Args, shape: Shape) -> Shape:
-        return replace(shape, numbers=(1,) * _check_reference_ids(args, start))
+        return shape._replace(numbers=(1,) * _check_reference_ids(args, start))
 
     return by_args
 
@@ -153,7 +152,7 @@ def _reading(args: Args, shape: Shape, start: int, flags: tuple[bytes, ...]) -> 
     if b"BLOCK" not in found:
         return shape
     wait = integer(found[b"BLOCK"][0], 0, INT_MAX // 2)
-    return replace(shape, blocking=True, block_ms=wait)
+    return shape._replace(blocking=True, block_ms=wait)
 
 
 def _xread(args: Args, shape: Shape) -> Shape:

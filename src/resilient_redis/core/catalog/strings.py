@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 from ..command import RelativeTTL, Shape, Wire
 from .parse import (
@@ -57,7 +56,7 @@ def _with_lifetime(shape: Shape, found: dict[bytes, Args], head: tuple[bytes, ..
     for word, unit in ((b"EX", 1000), (b"PX", 1)):
         if word in found:
             ms = milliseconds(found[word][0], unit, 1, TTL_MAX_MS)
-            return replace(shape, ttl=RelativeTTL(ms, (*head, b"PXAT"), ()))
+            return shape._replace(ttl=RelativeTTL(ms, (*head, b"PXAT"), ()))
     return shape
 
 
@@ -71,7 +70,7 @@ def _set(args: Args, shape: Shape) -> Shape:
 def _setex(args: Args, shape: Shape) -> Shape:
     unit = 1000 if shape.name == "SETEX" else 1
     ms = milliseconds(args[2], unit, 1, TTL_MAX_MS)
-    return replace(shape, ttl=RelativeTTL(ms, (b"SET", args[1], args[3], b"PXAT"), ()))
+    return shape._replace(ttl=RelativeTTL(ms, (b"SET", args[1], args[3], b"PXAT"), ()))
 
 
 def _mset(args: Args, shape: Shape) -> Shape:
@@ -106,8 +105,8 @@ def _lcs(args: Args, shape: Shape) -> Shape:
     if b"MINMATCHLEN" in found:
         integer(found[b"MINMATCHLEN"][0])
     if b"LEN" in found:
-        return replace(shape, reply=Wire.INT)
-    return replace(shape, reply=Wire.LCS_MATCHES) if b"IDX" in found else shape
+        return shape._replace(reply=Wire.INT)
+    return shape._replace(reply=Wire.LCS_MATCHES) if b"IDX" in found else shape
 
 
 def _decrby(args: Args, shape: Shape) -> Shape:

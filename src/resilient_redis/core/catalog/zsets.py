@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 
 from ..command import Kind, Shape, Wire
 from .parse import (
@@ -59,7 +58,7 @@ def _zadd(args: Args, shape: Shape) -> Shape:
         return shape
     if pairs != 2:
         raise Refuse("INCR takes one pair of score and member")
-    return replace(shape, kind=Kind.COUNTER, reply=Wire.SCORE, safe_twice=False)
+    return shape._replace(kind=Kind.COUNTER, reply=Wire.SCORE, safe_twice=False)
 
 
 def _zincrby(args: Args, shape: Shape) -> Shape:
@@ -125,7 +124,7 @@ def _zrank(args: Args, shape: Shape) -> Shape:
     if len(args) > 4:
         raise Refuse(WRONG_NUMBER)
     with_score = options(args, 3, {b"WITHSCORE": 0})
-    return replace(shape, reply=Wire.NIL_ARRAY) if with_score else shape
+    return shape._replace(reply=Wire.NIL_ARRAY) if with_score else shape
 
 
 def _zrandmember(args: Args, shape: Shape) -> Shape:
@@ -133,7 +132,7 @@ def _zrandmember(args: Args, shape: Shape) -> Shape:
         return shape
     integer(args[2], -_COUNT_MAX, _COUNT_MAX)
     options(args, 3, {b"WITHSCORES": 0})
-    return replace(shape, reply=Wire.EMPTY_ARRAY)
+    return shape._replace(reply=Wire.EMPTY_ARRAY)
 
 
 def _combined(count_at: int, *, scores: bool, weights: bool = True) -> ByArgs:
@@ -184,11 +183,11 @@ def _zmpop(args: Args, shape: Shape) -> Shape:
 
 def _bzmpop(args: Args, shape: Shape) -> Shape:
     _check_zmpop(args, 2)
-    return replace(shape, block_ms=seconds_to_wait(args[1]))
+    return shape._replace(block_ms=seconds_to_wait(args[1]))
 
 
 def _bzpop(args: Args, shape: Shape) -> Shape:
-    return replace(shape, block_ms=seconds_to_wait(args[-1]))
+    return shape._replace(block_ms=seconds_to_wait(args[-1]))
 
 
 ROWS: tuple[Row, ...] = (
