@@ -1,4 +1,4 @@
-"""README's example, pasted into a file, does what README says when the server is killed."""
+"""README's examples run, and the first does what README says when the server is killed."""
 
 import asyncio
 import re
@@ -6,15 +6,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from tests.support.servers import Rig
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 
 
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
 def example(port: int, rounds: int, pause: float) -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    code = str(code).replace("localhost:6379", f"127.0.0.1:{port}")
+    code = blocks()[0].replace("localhost:6379", f"127.0.0.1:{port}")
     assert "range(60)" in code
     assert "sleep(0.5)" in code
     return code.replace("range(60)", f"range({rounds})").replace("sleep(0.5)", f"sleep({pause})")
@@ -53,3 +57,12 @@ async def test_the_example_goes_through_a_kill(valkey_rig: Rig, tmp_path: Path) 
     assert lines[-1].startswith("CLOSED b'hello 59' ")
     assert lines[-1].endswith(" 0 queued")
     assert valkey_rig.admin.get("greeting") == "hello 59"
+
+
+@pytest.mark.parametrize("code", blocks()[1:])
+async def test_the_other_examples_run(code: str) -> None:
+    assert "resilient_redis" in code
+    names: dict[str, object] = {}
+    exec(compile(code, str(README), "exec"), names)
+    if isinstance(client := names.get("r"), Redis):
+        await client.aclose()
