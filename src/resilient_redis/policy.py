@@ -59,7 +59,10 @@ class Rule:
                 raise ValueError(f"{name} has no answer of the form {self.answer!r}")
         globs = (self.keys,) if isinstance(self.keys, str) else self.keys
         keys = None if globs is None else compile_globs(tuple(globs))
-        compiled = CompiledRule(keys, wanted, self.answer, self.max_age)
+        kinds = frozenset(kind for kind in Kind if wanted and wanted >= names(kind))
+        ready = frozenset[str]().union(*map(names, kinds))
+        named = None if wanted is None else wanted - ready
+        compiled = CompiledRule(keys, named, kinds, self.answer, self.max_age)
         object.__setattr__(self, "compiled", compiled)
 
 

@@ -505,7 +505,8 @@ PLANTS = [
         "queued, and raised for want of a reply",
         "Raised means not queued: who waits too long for the drain gets a receipt.",
         "asyncio/carry.py",
-        "            await breaker.wait_settled(list(answers.receipts.values()), breaker.drain_wait)\n",
+        "            await breaker.wait_settled(list(answers.receipts.values()), "
+        "breaker.drain_wait)\n",
         "            receipts = list(answers.receipts.values())\n"
         "            await breaker.wait_settled(receipts, breaker.drain_wait)\n"
         "            if not all(receipt.settled for receipt in receipts):\n"

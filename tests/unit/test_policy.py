@@ -68,3 +68,13 @@ def test_other_mistakes_are_errors() -> None:
         Rule(answer="refuse", max_age=3.0)
     with pytest.raises(TypeError, match="made of Rule"):
         Policy(["GET"])  # type: ignore[list-item]  # as a user might
+
+
+def test_the_ready_sets_go_by_what_the_arguments_make_of_a_command() -> None:
+    counting = Policy([Rule(commands=COUNTERS, answer="queue")])
+    assert kind(counting, "ZADD k INCR 1 m") is Kind.WRITE
+    assert kind(Policy.store(), "BITFIELD k GET u8 0") is Kind.REFUSED
+    assert kind(Policy.store(), "SORT k STORE d") is Kind.WRITE
+    assert (
+        kind(Policy([Rule(commands=["SORT"], answer="refuse")]), "SORT k STORE d") is Kind.REFUSED
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -15,6 +16,8 @@ from .servers import REDIS, VALKEY, ServerError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
+    # The display shows what the log would say.
+    logging.getLogger("resilient_redis").addHandler(logging.NullHandler())
     arguments = _parser().parse_args(argv)
     if arguments.command == "commands":
         print(page(), end="")

@@ -23,17 +23,23 @@ BY_RULE = "a rule of this breaker's policy refuses it"
 
 @dataclass(frozen=True, slots=True)
 class CompiledRule:
-    """A rule, ready to be asked: `keys` None is any key, `commands` None any command."""
+    """A rule, ready to be asked: `keys` None is any key, `commands` None any command.
+
+    `kinds`: a rule for all commands of a kind goes by what these arguments make of a command:
+    `ZADD k INCR 1 m` is a counter, `SORT k STORE d` is no read.
+    """
 
     keys: tuple[re.Pattern[bytes], ...] | None
     commands: frozenset[str] | None
+    kinds: frozenset[Kind]
     answer: str
     max_age: float | None
 
     def matches(self, command: Command) -> bool:
         """`refuse` matches if any key does, the others only if all do: in doubt, refuse."""
         shape = command.shape
-        if self.commands is not None and shape.name not in self.commands:
+        named = self.commands is None or shape.name in self.commands
+        if not named and shape.kind not in self.kinds:
             return False
         if shape.kind not in FORMS[self.answer]:
             return False

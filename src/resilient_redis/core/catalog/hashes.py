@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from ..command import RelativeTTL, Shape, Wire
 from .parse import (
     CONDITIONAL,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from ..command import Shape, Wire
 from .parse import INT_MAX, counted_keys, integer, key_count, options, scan_from_start
 from .row import WRONG_NUMBER, Args, Refuse, Row, every, read, take, write
