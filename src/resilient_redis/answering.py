@@ -9,6 +9,7 @@ from .base import BreakerBase
 from .core.command import Command
 from .core.exchange import ReplyError
 from .core.guard import Answer, Refuse, Step
+from .core.unit import span
 from .core.wire import reply_bytes
 from .errors import CommandRefused, JournalFull, OutcomeUnknown
 from .receipt import Queued
@@ -22,8 +23,8 @@ class _Live:
 
 LIVE = _Live()
 #: A reply that is not read from the socket: RESP bytes, RESP bytes whose place a receipt takes in
-#: the end, or an error.
-Slot = _Live | bytes | tuple[bytes, Queued] | Exception
+#: the end (or receipts take in it, by their places in the list), or an error.
+Slot = _Live | bytes | tuple[bytes, Queued | dict[int, Queued]] | Exception
 
 
 class Answers:
@@ -72,6 +73,16 @@ class Answers:
             for place, command in enumerate(queued)
             if decision.wait or command.shape.receipt
         }
+        # Those of the commands of a transaction, by their places in it.
+        self._parts = {
+            self.first + place: {
+                i: breaker.outbox.receipt(self.first + place, part.shape.name, i)
+                for i, part in enumerate(command.parts)
+                if part.shape.receipt
+            }
+            for place, command in enumerate(queued)
+            if command.parts
+        }
 
     def slots(self, protocol: int, parse_error: Callable[[str], Exception]) -> list[Slot]:
         """Where each reply comes from. `parse_error`: a server's message as redis-py's error."""
@@ -79,36 +90,49 @@ class Answers:
         seq = self.first
         for command, step in zip(self._batch, self._steps, strict=True):
             if step is Step.SEND:
-                slots.append(LIVE)
-            elif step is Step.NEUTRAL:
-                slots.append(reply_bytes(command.shape, protocol))
+                slots += [LIVE] * span(command)
+                continue
+            if command.parts:
+                slots += [b"+OK\r\n", *[b"+QUEUED\r\n"] * len(command.parts)]
+            if step is Step.NEUTRAL:
+                slots.append(_answer(command, protocol))
             else:
-                receipt = self.receipts.get(seq)
-                slots.append(_acknowledge(command, receipt, protocol, parse_error))
+                slots.append(self._acknowledge(seq, command, protocol, parse_error))
                 seq += 1
         return slots
 
+    def _acknowledge(
+        self,
+        seq: int,
+        command: Command,
+        protocol: int,
+        parse_error: Callable[[str], Exception],
+    ) -> Slot:
+        """The real reply, if the entry was replayed meanwhile; else what a queued write answers."""
+        receipt = self.receipts.get(seq)
+        acknowledgement = _answer(command, protocol)
+        if receipt is not None and receipt.settled:
+            try:
+                value = receipt.result()
+            except ReplyError as error:
+                if error.code == "PREMISE":
+                    return acknowledgement  # set aside, as it would be had it been queued earlier
+                return parse_error(error.message)
+            if value is not None:  # None: applied, but its reply was lost
+                return encode_reply(value, protocol)
+        if parts := self._parts.get(seq):
+            return acknowledgement, parts
+        if receipt is not None and command.shape.receipt:
+            return acknowledgement, receipt
+        return acknowledgement
 
-def _acknowledge(
-    command: Command,
-    receipt: Queued | None,
-    protocol: int,
-    parse_error: Callable[[str], Exception],
-) -> Slot:
-    """The real reply, if the entry was replayed meanwhile; else what a queued write answers."""
-    acknowledgement = reply_bytes(command.shape, protocol)
-    if receipt is not None and receipt.settled:
-        try:
-            value = receipt.result()
-        except ReplyError as error:
-            if error.code == "PREMISE":
-                return acknowledgement  # set aside, as it would be had it been queued earlier
-            return parse_error(error.message)
-        if value is not None:  # None: applied, but its reply was lost
-            return encode_reply(value, protocol)
-    if receipt is not None and command.shape.receipt:
-        return acknowledgement, receipt
-    return acknowledgement
+
+def _answer(command: Command, protocol: int) -> bytes:
+    """What EXEC answers to a transaction, or the server to a single command."""
+    if not command.parts:
+        return reply_bytes(command.shape, protocol)
+    parts = [reply_bytes(part.shape, protocol) for part in command.parts]
+    return b"*%d\r\n" % len(parts) + b"".join(parts)
 
 
 def refusal(breaker: BreakerBase, refuse: Refuse) -> Exception:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
+from .core.batch import error_in
 from .core.command import Command
 from .core.entry import Entry
 from .core.exchange import ReplyError
@@ -40,7 +42,10 @@ class Outbox:
         self._emit = emit
         self._stamp = stamp
         self._make_receipt = make_receipt
-        self._receipts: weakref.WeakValueDictionary[int, Queued] = weakref.WeakValueDictionary()
+        # By entry, and by the place in its transaction.
+        self._receipts: weakref.WeakValueDictionary[tuple[int, int | None], Queued] = (
+            weakref.WeakValueDictionary()
+        )
 
     def queue(self, commands: list[Command], db: int, at: float, retry_after: float | None) -> int:
         """Journals `commands`, all or none. Returns the first sequence number.
@@ -53,30 +58,45 @@ class Outbox:
             name = commands[0].shape.name
             raise JournalFull(name, "the journal is full", retry_after) from None
 
-    def receipt(self, seq: int, command: str) -> Queued:
-        """The receipt of entry `seq`, told when the entry is settled for as long as it is held."""
+    def receipt(self, seq: int, command: str, part: int | None = None) -> Queued:
+        """The receipt of entry `seq`, or of one command of its transaction; told when the entry is
+        settled for as long as it is held.
+        """
         receipt = self._make_receipt(seq, command)
-        self._receipts[seq] = receipt
+        self._receipts[seq, part] = receipt
         return receipt
 
     def applied(self, entry: Entry, reply: Any) -> None:
         self._counters["replayed"] += 1
-        receipt = self._receipts.pop(entry.seq, None)
-        if receipt is not None:
-            receipt.settle(True, reply)
+        self._settle(entry.seq, None, reply)
+        for place in range(len(entry.parts)):
+            self._settle(entry.seq, place, None if reply is None else reply[place])
+        if entry.parts and (error := error_in(reply)) is not None:
+            # A transaction goes on past an error, as it does when it is sent live.
+            self._set_aside(entry, "error", error)
 
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
+        self._set_aside(entry, reason, error)
+        outcome = error or ReplyError(f"{reason.upper()} the write was set aside")
+        for place in (None, *range(len(entry.parts))):
+            self._settle(entry.seq, place, outcome)
+
+    def _settle(self, seq: int, place: int | None, outcome: Any) -> None:
+        receipt = self._receipts.pop((seq, place), None)
+        if receipt is not None:
+            receipt.settle(not isinstance(outcome, ReplyError), outcome)
+
+    def _set_aside(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
         self._counters["dead_lettered"] += 1
         self._counters["premise"] += reason == "premise"
         message = None if error is None else error.message
+        name, now = self._stamp()
+        payload = entry.at_deadline(now, int(time.time() * 1000))
         self.dead_letters.append(
-            DeadLetter(entry.seq, entry.name, reason, message, entry.at, entry.payload)
+            DeadLetter(entry.seq, entry.name, reason, message, entry.at, payload)
         )
-        receipt = self._receipts.pop(entry.seq, None)
-        if receipt is not None:
-            receipt.settle(False, error or ReplyError(f"{reason.upper()} the write was set aside"))
         if reason != "premise":  # of those there is one event a drain
-            self._emit(EntryDeadLettered(*self._stamp(), entry.seq, entry.name, reason))
+            self._emit(EntryDeadLettered(name, now, entry.seq, entry.name, reason))
 
     def lost_data(self, confirmed: int, found: int) -> None:
         self._emit(ServerLostData(*self._stamp(), confirmed, found))

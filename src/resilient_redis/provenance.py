@@ -40,8 +40,9 @@ class Provenance:
 
     def neutral(self, owner: Any, command: Command, db: int) -> None:
         """`owner` was told that there is nothing in the keys of `command`."""
-        if command.shape.kind is Kind.READ:
-            self._of(owner).add(db, command.shape.keys)
+        for part in command.parts or (command,):
+            if part.shape.kind is Kind.READ:
+                self._of(owner).add(db, part.shape.keys)
 
     def queued(self, owner: Any, command: Command, db: int) -> bool:
         """`owner` writes; whether that write has a premise."""

@@ -232,8 +232,8 @@ REFUSED: dict[str, Callable[[Client], Any]] = {
     "BLPOP": lambda c: c.blpop("list", 1),
     "XREAD BLOCK": lambda c: c.xread({"stream": "$"}, block=1000),
     "WATCH": watch,
-    "MULTI": lambda c: c.pipeline().set(KEY, VALUE).execute(),
     "MULTI mixed": lambda c: c.pipeline().get(KEY).delete(KEY).execute(),
+    "MULTI with INCR": lambda c: c.pipeline().set(KEY, VALUE).incr("n").execute(),
     "pipeline with INCR": lambda c: (
         c.pipeline(transaction=False).set(KEY, VALUE).incr("n").rpush("l", VALUE).execute()
     ),

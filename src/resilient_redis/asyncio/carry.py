@@ -12,13 +12,14 @@ from ..answering import LIVE, Answers, Slot, refusal, unknown
 from ..core.command import Command
 from ..core.guard import Answer, AwaitDrain, Refuse, Send, Step, writes
 from ..core.premise import NeutralReads
+from ..core.unit import grouped, span, untold
 from ..core.wire import pack
 from ..errors import JournalFull, OutcomeUnknown
 from ..seam.failures import parse_error
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.replies import OwnReplies
 from .handshake import put_up_fence
-from .wire import PUBSUB, SESSION, GuardedSocket
+from .wire import PUBSUB, SESSION, GuardedSocket, Tie
 
 # Seconds between two attempts for one caller while the breaker is still closed.
 _PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)
@@ -38,6 +39,7 @@ class GuardedSender(GuardedSocket):
     def __init__(self, **kwargs: Any) -> None:
         self._slots: deque[Slot] | None = None  # where replies do not all come from the socket
         self._delivered = 0
+        self._told = 0  # replies that come again, and are not passed on again
         self._losses = 0  # how often this batch has failed
         self._touched = ""  # the command of which an earlier try may have run
         self._lost_replies = 0  # and how often after it was sent
@@ -48,7 +50,7 @@ class GuardedSender(GuardedSocket):
     def _forget(self) -> None:
         super()._forget()
         self._slots = None
-        self._delivered = 0
+        self._delivered = self._told = 0
 
     # -- sending --------------------------------------------------------------------------
 
@@ -104,7 +106,10 @@ class GuardedSender(GuardedSocket):
         if not self.breaker.live:
             await self.breaker.breathe()
         breaker = self.breaker
-        batch = breaker.ruled(commands_of(calls, self.encoder))
+        batch = grouped(breaker.ruled(commands_of(calls, self.encoder)))
+        if self._tied is Tie.WATCHES:
+            # What was read under WATCH is void after an outage: nothing of it may be answered.
+            batch = [untold(command) for command in batch]
         owner, db = asyncio.current_task(), int(self.db)
         start = breaker.clock()
         if not self._losses:
@@ -135,8 +140,12 @@ class GuardedSender(GuardedSocket):
                 if isinstance(back, Refuse):
                     raise self._refusal(back, touched)
                 decision = back
-            steps = decision.steps if isinstance(decision, Answer) else (Step.SEND,) * len(calls)
-            live = [call for call, step in zip(calls, steps, strict=True) if step is Step.SEND]
+            live = list(calls)
+            if isinstance(decision, Answer):
+                steps = [
+                    s for c, s in zip(batch, decision.steps, strict=True) for _ in range(span(c))
+                ]
+                live = [call for call, step in zip(calls, steps, strict=True) if step is Step.SEND]
             left = min(until - breaker.clock(), breaker.patience())
             if live and not await self._attempt(live, check_health, left):
                 if breaker.silent():

@@ -20,11 +20,13 @@ from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 from ..answering import LIVE, Slot
 from ..core.command import Kind
 from ..core.guard import Sent, Unknown, lost, writes
+from ..core.unit import grouped
 from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
 from ..seam.replies import OwnReplies
 from .breaker import RedisCircuitBreaker
 from .carry import TOO_OFTEN, GuardedSender
+from .wire import Tie
 
 
 class GuardedConnection(GuardedSender):
@@ -57,7 +59,10 @@ class GuardedConnection(GuardedSender):
             return reply
         while True:
             if self._slots is not None and self._slots[0] is not LIVE:
-                return await self._deliver(disable_decoding)
+                reply = await self._deliver(disable_decoding)
+                if self._already_told():
+                    continue
+                return reply
             try:
                 reply = await super().read_response(
                     disable_decoding,
@@ -69,6 +74,8 @@ class GuardedConnection(GuardedSender):
                 if await self._was_rejected(error):
                     continue
                 self._arrived(error)
+                if self._already_told():
+                    continue
                 if self._touched and holding_code(error) is not None:
                     # An earlier try, whose reply was lost, may have been accepted.
                     unknown = self._unknown(self._touched)
@@ -83,7 +90,18 @@ class GuardedConnection(GuardedSender):
                 raise
             else:
                 self._arrived(reply)
-                return reply
+                if not self._already_told():
+                    return reply
+
+    def _already_told(self) -> bool:
+        """A transaction that is sent anew answers MULTI and its commands again: redis-py has read
+        so many of those replies before.
+        """
+        if not self._told:
+            return False
+        self._told -= 1
+        self._delivered -= 1
+        return True
 
     def _arrived(self, reply: Any) -> None:
         self._delivered += 1
@@ -115,13 +133,19 @@ class GuardedConnection(GuardedSender):
             raise slot
         if isinstance(slot, tuple):
             slot, receipt = slot
-            if not self.in_client:
+            if isinstance(receipt, dict):
+                self.receipts.update(receipt)
+            elif not self.in_client:
                 return receipt
-            self.receipts[index] = receipt
+            else:
+                self.receipts[index] = receipt
         assert isinstance(slot, bytes)
         if self._own is None:
             self._own = OwnReplies(self._parser, self.encoder)
-        return await self._own.parse(slot, disable_decoding)
+        reply = await self._own.parse(slot, disable_decoding)
+        if self.receipts and not self.in_client:
+            return self.with_receipts(reply)
+        return reply
 
     # -- replies that do not come ---------------------------------------------------------
 
@@ -158,14 +182,17 @@ class GuardedConnection(GuardedSender):
         """The replies to what is left of the batch will not come."""
         await self.disconnect(nowait=True)
         breaker = self.breaker
-        rest, calls, slots = self._rest(), (self._sent or ())[self._next :], self._slots
-        replies, at, delivered = self._replies, self._sent_at, self._delivered
-        done = commands_of((self._sent or ())[: self._next], self.encoder)
+        everything, first = self._sent or (), self._first_unsettled()
+        rest, calls, slots = self._rest(), everything[first:], self._slots
+        # Of a transaction that is under way, redis-py has read the first replies.
+        told = self._next - first
+        replies, at, delivered = self._replies[:first], self._sent_at, self._delivered
+        done = grouped(commands_of(everything[:first], self.encoder))
         sent = self._loss or Sent.MAYBE
-        if isinstance(error, REJECTED) and len(self._sent or ()) == 1:
+        if isinstance(error, REJECTED) and len(everything) == 1:
             sent = Sent.NO
-        tied, self._tied = self._tied, False
-        idle_eof = self._reused and not done and not isinstance(error, TimeoutError)
+        tied, self._tied = self._tied, Tie.NOT
+        idle_eof = self._reused and not self._next and not isinstance(error, TimeoutError)
         self._forget()
         self._replies = replies
         if not is_outage(error):
@@ -195,15 +222,15 @@ class GuardedConnection(GuardedSender):
             raise self._refusal(self._too_often(rest), touched) from error
         await self._pause()
         carried = await self._carry(calls, at, touched=touched)
-        self._replies, self._delivered = replies, delivered
+        self._replies, self._delivered, self._told = replies, delivered, told
         self._touched = rest[0].shape.name if touched else ""
-        self._merge(carried, slots)
+        self._merge(carried, slots, told)
 
-    def _merge(self, carried: list[Slot], slots: deque[Slot] | None) -> None:
+    def _merge(self, carried: list[Slot], slots: deque[Slot] | None, told: int = 0) -> None:
         """The new slots of what was lost, in the places where a reply was awaited."""
         if slots is not None:
-            fresh = iter(carried)
-            carried = [next(fresh) if slot is LIVE else slot for slot in slots]
+            fresh = iter(carried[told:])
+            carried = carried[:told] + [next(fresh) if slot is LIVE else slot for slot in slots]
         self._slots = None if all(slot is LIVE for slot in carried) else deque(carried)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
+from enum import IntEnum
 from typing import Any, ClassVar
 
 from redis.asyncio.connection import AbstractConnection
@@ -17,6 +18,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from ..core.command import Command
 from ..core.fence import Identity
 from ..core.guard import Sent, may_be_cut, writes
+from ..core.unit import grouped, units
 from ..receipt import Queued
 from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
@@ -35,6 +37,14 @@ PUBSUB = frozenset(
     prefix + name for name in ("SUBSCRIBE", "UNSUBSCRIBE") for prefix in ("", "P", "S")
 )
 SESSION = BINDS | FREES | PUBSUB
+
+
+class Tie(IntEnum):
+    """Whether a connection is under WATCH. ENDS: what is on the wire ends it, if it runs."""
+
+    NOT = 0
+    WATCHES = 1
+    ENDS = 2
 
 
 class GuardedSocket(AbstractConnection):
@@ -62,7 +72,7 @@ class GuardedSocket(AbstractConnection):
         self._began: float | None = None  # when connecting for the next command began
         self._era = self._outage = 0
         self._reused = False  # a reply has come on this socket
-        self._tied = False  # under WATCH
+        self._tied = Tie.NOT  # under WATCH
         self._loss: Sent | None = None  # what is known of the calls on a socket that was closed
         self._opening: asyncio.Task[None] | None = None  # its traffic passes the guard by
         super().__init__(**kwargs)
@@ -88,7 +98,7 @@ class GuardedSocket(AbstractConnection):
             if self._writer is not None:
                 await self.disconnect(nowait=True)
             self._forget()
-            self._tied = False
+            self._tied = Tie.NOT
         self._began = self.breaker.clock()  # the command's time is running
         if self.breaker.closed:
             await self._open(self.breaker.deadline)
@@ -116,7 +126,7 @@ class GuardedSocket(AbstractConnection):
         era, self._outage = breaker.era, breaker.outages
         breaker.connections.add(self)
         error = await self._past_the_guard(self._connect_and_introduce(), seconds)
-        self._reused, self._tied, self._loss = False, False, None
+        self._reused, self._tied, self._loss = False, Tie.NOT, None
         if error is None:
             return True
         await self._failed(era, error)
@@ -181,15 +191,28 @@ class GuardedSocket(AbstractConnection):
         self.breaker.connections.discard(self)
         if self._writer is None or self._sent is None or self._loss is not None:
             return
-        alone = len(self._sent) == 1
+        # Of a command, or a transaction, whose last byte has not left, nothing has run.
+        alone = len(self._sent) == 1 or len(grouped(commands_of(self._sent, self.encoder))) == 1
         self._loss = Sent.NO if alone and unsent(self._writer) else Sent.MAYBE
         if self._loss is Sent.MAYBE and writes(self._rest()):
             self.breaker.suspect(self.identity)
         abort(self._writer)
 
     def _rest(self) -> list[Command]:
-        calls = self._sent[self._next :] if self._sent is not None else ()
-        return commands_of(calls, self.encoder)
+        """What has not taken effect, as far as the replies say."""
+        calls = self._sent[self._first_unsettled() :] if self._sent is not None else ()
+        return grouped(commands_of(calls, self.encoder))
+
+    def _first_unsettled(self) -> int:
+        """The place of the call whose reply comes next; in a transaction, that of its MULTI:
+        before EXEC's reply nothing of it is settled.
+        """
+        if self._sent is None or not self._next or self._sent[-1][0] != "EXEC":
+            return self._next
+        for start, last in units(commands_of(self._sent, self.encoder)):
+            if start < self._next <= last:
+                return start
+        return self._next
 
     def _forget(self) -> None:
         """Nothing is awaited any more."""
@@ -250,11 +273,13 @@ class GuardedSocket(AbstractConnection):
         return Packed(super().pack_commands(calls), calls)
 
     def _tie(self, calls: Sequence[Call]) -> None:
+        if self._tied is Tie.ENDS:
+            self._tied = Tie.NOT
         for call in calls:
             if call[0] in BINDS:
-                self._tied = True
+                self._tied = Tie.WATCHES
             elif call[0] in FREES:
-                self._tied = False
+                self._tied = Tie.ENDS if self._tied is Tie.WATCHES else Tie.NOT
 
     def _track(self, calls: Sequence[Call]) -> None:
         breaker = self.breaker
@@ -299,6 +324,10 @@ class GuardedSocket(AbstractConnection):
         """Makes sure of a connection of now. False where Redis is away."""
         if self._usable():
             return True
+        if self._tied is Tie.WATCHES:
+            # A new connection has no WATCH. redis-py makes a WatchError of this.
+            self._tied = Tie.NOT
+            raise ConnectionError("the connection was lost under WATCH")
         if self._writer is not None:
             await self.disconnect(nowait=True)
         return await self._open(seconds)
@@ -307,10 +336,6 @@ class GuardedSocket(AbstractConnection):
         """Puts `calls` on the wire. False where that failed and nothing of them was sent."""
         breaker = self.breaker
         before = (breaker.era, breaker.gate_open)
-        if self._tied and calls[0][0] not in BINDS and not self._usable():
-            # A new connection has no WATCH. redis-py makes a WatchError of this.
-            self._tied = False
-            raise ConnectionError("the connection was lost under WATCH")
         if not await self._ready(seconds):
             return False
         if check_health and self._check_is_due() and not await self._healthy(seconds):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -44,6 +44,19 @@ class Batch:
     entries: list[Entry] = field(default_factory=list)
     aside: list[Entry] = field(default_factory=list)  # not to be sent
 
+    @property
+    def count(self) -> int:
+        """How many commands it is, and the server replies to."""
+        return sum(entry.count for entry in self.entries)
+
+    def replied(self, replies: Sequence[Any]) -> Iterator[tuple[Entry, Any]]:
+        """Each entry with its reply; that of a transaction is a list."""
+        at = 0
+        for entry in self.entries:
+            end = at + entry.count
+            yield entry, list(replies[at:end]) if entry.parts else replies[at]
+            at = end
+
 
 def in_doubt(entries: list[Entry]) -> list[Entry]:
     """Which of `entries`, that may be applied or not, cannot be sent again.
@@ -54,7 +67,11 @@ def in_doubt(entries: list[Entry]) -> list[Entry]:
     found: list[Entry] = []
     keys: set[bytes] = set()
     for entry in reversed(entries):
-        touched = shape_of(unpack(entry.at_deadline(entry.at, 0))).keys
+        touched = {
+            key
+            for part in entry.parts or (entry,)
+            for key in shape_of(unpack(part.at_deadline(part.at, 0))).keys
+        }
         if not entry.safe_twice or not keys.isdisjoint(touched):
             found.append(entry)
             keys.update(touched)
@@ -65,6 +82,14 @@ def available(reply: Any) -> None:
     """Raises `Unavailable` if the reply says so."""
     if isinstance(reply, ReplyError) and reply.code in UNAVAILABLE:
         raise Unavailable(reply.message)
+
+
+def error_in(reply: Any) -> ReplyError | None:
+    """The error that `reply` is, or the first in the list of a transaction's."""
+    for one in reply if isinstance(reply, list) else (reply,):
+        if isinstance(one, ReplyError):
+            return one
+    return None
 
 
 def sound(reply: Any) -> Any:

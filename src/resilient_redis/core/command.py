@@ -77,7 +77,8 @@ class Shape(NamedTuple):
 
 
 class Command(NamedTuple):
-    """One command, every argument encoded as it goes on the wire."""
+    """One command, every argument encoded as it goes on the wire; or a transaction of `parts`."""
 
     args: tuple[bytes, ...]
     shape: Shape
+    parts: tuple[Command, ...] = ()

@@ -15,15 +15,15 @@ from .wire import pack
 # seq, monotonic time of the call, ms to live (-1: none), where the deadline goes, seconds until it
 # is set aside (-1: as the journal says), db, flags, length of the name, length of the payload
 _HEADER = struct.Struct("<QdqIdHBBI")
-_SAFE_TWICE, _GROWS = 1, 2
+_SAFE_TWICE, _GROWS, _UNIT = 1, 2, 4
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One acknowledged write.
+    """One acknowledged write, or a transaction of `parts`.
 
     `at` is the monotonic time of the caller's call, in seconds; `payload` the RESP bytes, with a
-    gap at `gap` where `ttl_ms` is not None.
+    gap at `gap` where `ttl_ms` is not None; that of a transaction holds its encoded parts.
     """
 
     seq: int
@@ -36,6 +36,12 @@ class Entry:
     safe_twice: bool
     grows: bool
     max_age: float | None = None
+    parts: tuple[Entry, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many commands it is."""
+        return len(self.parts) or 1
 
     def age(self, now: float) -> float:
         """Seconds since the call."""
@@ -48,6 +54,8 @@ class Entry:
         deadline that has passed is sent all the same: the old value must go
         (https://redis.io/docs/latest/commands/set/ deletes the key then).
         """
+        if self.parts:
+            return b"".join([part.at_deadline(now, server_ms) for part in self.parts])
         if self.ttl_ms is None:
             return self.payload
         deadline = b"%d" % (server_ms - int(self.age(now) * 1000) + self.ttl_ms)
@@ -68,17 +76,28 @@ def pack_write(command: Command) -> tuple[bytes, int | None, int]:
 
 def entry_of(command: Command, seq: int, at: float, db: int) -> Entry:
     """The entry that holds `command`, called at monotonic time `at` on database `db`."""
-    payload, ttl_ms, gap = pack_write(command)
     shape = command.shape
+    parts = tuple(entry_of(part, seq, at, db) for part in command.parts)
+    payload, ttl_ms, gap = (b"".join(map(encode, parts)), None, 0) if parts else pack_write(command)
     return Entry(
-        seq, at, db, shape.name, payload, ttl_ms, gap, shape.safe_twice, shape.grows, shape.max_age
+        seq,
+        at,
+        db,
+        shape.name,
+        payload,
+        ttl_ms,
+        gap,
+        shape.safe_twice,
+        shape.grows,
+        shape.max_age,
+        parts,
     )
 
 
 def encode(entry: Entry) -> bytes:
     """The record of an entry: a header, the name and the payload."""
     name = entry.name.encode()
-    flags = _SAFE_TWICE * entry.safe_twice + _GROWS * entry.grows
+    flags = _SAFE_TWICE * entry.safe_twice + _GROWS * entry.grows + _UNIT * bool(entry.parts)
     ttl = -1 if entry.ttl_ms is None else entry.ttl_ms
     age = -1.0 if entry.max_age is None else entry.max_age
     header = _HEADER.pack(
@@ -99,6 +118,11 @@ def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
     start = offset + _HEADER.size
     body = start + name_len
     end = body + length
+    parts: list[Entry] = []
+    next_part = body if flags & _UNIT else end
+    while next_part < end:
+        part, next_part = decode(record, next_part)
+        parts.append(part)
     return Entry(
         seq,
         at,
@@ -110,4 +134,5 @@ def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
         bool(flags & _SAFE_TWICE),
         bool(flags & _GROWS),
         None if age < 0 else age,
+        tuple(parts),
     ), end

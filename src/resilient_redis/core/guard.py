@@ -92,7 +92,12 @@ def decide(batch: Sequence[Command], view: View) -> Decision:
 
 
 def _all_once(batch: Sequence[Command], view: View) -> bool:
-    return view.once or all(c.shape.safe_twice for c in batch)
+    return all(_replayable(c.shape, view.once) for c in batch)
+
+
+def _replayable(shape: Shape, once: bool) -> bool:
+    """Without W, only what is safe to send twice; a transaction without MULTI would be none."""
+    return once or (shape.safe_twice and shape.name != "MULTI")
 
 
 def _while_away(batch: Sequence[Command], view: View) -> Decision:
@@ -113,7 +118,7 @@ def away_step(shape: Shape, once: bool) -> Step | Refuse:
     if kind is Kind.READ or kind is Kind.TAKE or kind is Kind.PUBLISH:
         return Step.NEUTRAL
     if kind is Kind.WRITE:
-        if once or shape.safe_twice:
+        if _replayable(shape, once):
             return Step.QUEUE
         return Refuse(shape.name, f"{AWAY}: the ACL does not allow exactly-once replay")
     return Refuse(shape.name, f"{AWAY}: {shape.reason or COUNTER}")
@@ -128,7 +133,7 @@ def _while_held(batch: Sequence[Command], view: View) -> Decision:
             steps.append(Step.SEND)
         elif shape.kind is Kind.TAKE:
             steps.append(Step.NEUTRAL)
-        elif shape.kind is Kind.WRITE and (view.once or shape.safe_twice):
+        elif shape.kind is Kind.WRITE and _replayable(shape, view.once):
             if view.held == "OOM" and shape.grows:
                 return Refuse(shape.name, "the server is out of memory", oom=True)
             steps.append(Step.QUEUE)

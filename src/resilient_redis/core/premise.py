@@ -81,6 +81,8 @@ class NeutralReads:
 
     def holds_for(self, command: Command, db: int) -> bool:
         """Whether `command` may be applied only if its keys are absent."""
+        if command.parts:
+            return any(self.holds_for(part, db) for part in command.parts)
         shape = command.shape
         if shape.kind not in (Kind.WRITE, Kind.COUNTER) or shape.name in _UNCONDITIONAL:
             return False

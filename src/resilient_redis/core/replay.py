@@ -3,7 +3,7 @@
 A generator, driven by both shells (`exchange.py`). One `Replay` lives as long as its breaker;
 `run()` is called anew on each recovery connection.
 
-The protocol of a batch (one database, at most `batch_size` entries):
+The protocol of a batch (one database, at most `batch_size` commands, or one transaction):
 
     WATCH W · EVAL guard 1 W expected      W is what we expect: the batch may be sent
     MULTI · the entries · SET W last · EXEC
@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .batch import Batch, Listener, Source, Unavailable, available, in_doubt, sound
+from .batch import Batch, Listener, Source, Unavailable, available, error_in, in_doubt, sound
 from .entry import Entry
 from .exchange import HOLDING, Dialogue, Exchange, Replies, ReplyError, is_forbidden
 from .premise import Premises
@@ -180,20 +180,24 @@ class Replay:
         # A server that held writes is tried with one entry first.
         limit = self._batch_size if self.held is None or denied else 1
         batch: Batch | None = None
+        count = 0
         for entry in self._source.read(self._confirmed):
             if batch is None:
                 bare = denied or self.mode is Mode.BARE
                 batch = Batch(entry.db, bare, self._confirmed)
                 if self._blocked and not denied:
                     break
-            if entry.db != batch.db or len(batch.entries) >= limit or entry.seq in self.premises:
+            if entry.db != batch.db or entry.seq in self.premises:
+                break
+            if count and count + entry.count > limit:
                 break
             if self._is_aside(entry, now):
                 batch.aside.append(entry)
-            elif denied and (entry.grows or not entry.safe_twice):
+            elif denied and (entry.grows or not entry.safe_twice or entry.parts):
                 break  # deletes and expiries drain without W, because SET W is denied as well
             else:
                 batch.entries.append(entry)
+                count += entry.count
             batch.last = entry.seq
         return batch
 
@@ -208,7 +212,7 @@ class Replay:
         limit = self._source.max_age if entry.max_age is None else entry.max_age
         if entry.seq > self._tried and entry.age(now) > limit:
             self._aside.setdefault(entry.seq, ("age", None))
-        elif self.mode is Mode.BARE and not entry.safe_twice:
+        elif self.mode is Mode.BARE and (entry.parts or not entry.safe_twice):
             self._aside.setdefault(entry.seq, ("rights", None))
         return entry.seq in self._aside
 
@@ -219,7 +223,7 @@ class Replay:
         payload = self._payload(batch)
         if batch.bare:
             self._on_its_way(batch)
-            self._judge_bare(batch, (yield Exchange(payload, len(batch.entries))))
+            self._judge_bare(batch, (yield Exchange(payload, batch.count)))
             return
         if self._armed != batch.db and not (yield from self._arm(batch.db)):
             return
@@ -229,7 +233,7 @@ class Replay:
         setting = pack((b"SET", self._watermark, done.value()))
         # What arms the next batch travels along.
         ask = pack((b"MULTI",)) + payload + setting + pack((b"EXEC",)) + self._arming(done)
-        _, *replies, watched, guarded = yield Exchange(ask, len(batch.entries) + 5)
+        _, *replies, watched, guarded = yield Exchange(ask, batch.count + 5)
         self._in_flight, outcome = None, replies[-1]
         if isinstance(outcome, list):
             self._marks[batch.db] = done
@@ -329,12 +333,12 @@ class Replay:
         if holding is not None:
             self._hold(holding)
             return
-        refused = [
-            (entry, reply)
-            for entry, reply in zip(batch.entries, replies, strict=False)
-            if isinstance(reply, ReplyError)
-        ]
-        self._aside.update({entry.seq: ("error", reply) for entry, reply in refused})
+        refused = {
+            entry.seq: ("error", found)
+            for entry, reply in batch.replied(replies)
+            if (found := error_in(reply)) is not None
+        }
+        self._aside.update(refused)
         if not refused:
             if not any(is_forbidden(error) for error in errors):
                 raise Unavailable(f"EXEC failed: {replies[-1].message}")
@@ -365,7 +369,7 @@ class Replay:
 
     def _settle(self, batch: Batch, replies: Replies) -> None:
         """The batch is in. An entry that the server refused by itself is set aside."""
-        for entry, reply in zip(batch.entries, replies, strict=True):
+        for entry, reply in batch.replied(replies):
             if isinstance(reply, ReplyError):
                 self._listener.dead_letter(entry, "error", reply)
             else:

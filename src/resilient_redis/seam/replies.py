@@ -111,6 +111,8 @@ def encode_reply(value: Any, protocol: int) -> bytes:
     """A reply that was read on the recovery connection, as RESP for the caller's own parser."""
     if value is None:
         return b"_\r\n" if protocol == 3 else b"$-1\r\n"
+    if isinstance(value, ReplyError):  # one of a transaction's
+        return b"-%b\r\n" % value.message.encode()
     if isinstance(value, bool):
         return b"#t\r\n" if value else b"#f\r\n"
     if isinstance(value, int):
