@@ -47,7 +47,7 @@ class Answers:
         self._batch = batch
         self._steps = decision.steps
         queued: list[Command] = []
-        premised: list[bool] = []
+        premises: list[tuple[bytes, ...]] = []
         read: set[bytes] = set()
         reads = breaker.provenance.begin(owner)
         # In the order of the batch: a read is no premise of a write that stands before it.
@@ -58,10 +58,10 @@ class Answers:
             elif step is Step.QUEUE:
                 queued.append(command)
                 # Fetch and clear in one pipeline must not clear what was not fetched.
-                fetched = not read.isdisjoint(command.shape.keys)
-                premised.append(breaker.provenance.queued(owner, command, db) or fetched)
+                fetched = tuple(key for key in command.shape.keys if key in read)
+                premises.append((*breaker.provenance.queued(owner, command, db), *fetched))
         try:
-            self.first = breaker.queue(queued, db, at, premised) if queued else 0
+            self.first = breaker.queue(queued, db, at, premises) if queued else 0
         except JournalFull:
             reads.undo()
             raise

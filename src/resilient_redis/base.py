@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
-from tenacity import RetryCallState, wait_exponential, wait_random
-
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
 from .core.fence import Identity
@@ -33,6 +31,7 @@ from .events import (
 from .journal import MemoryJournal
 from .observers import Observers, logger
 from .outbox import Outbox
+from .pacing import Pacing
 from .policy import Policy
 from .provenance import Provenance
 from .receipt import Queued
@@ -73,13 +72,8 @@ class BreakerBase:
         self._suspects: deque[Identity] = deque(maxlen=MAX_SUSPECTS)
         self._held: str | None = None
         self._last_error: str | None = None
-        self._retry_at: float | None = None
-        self._attempt = 0
         self._silent_since = self._failed_at = 0.0
-        # wait_exponential starts at 50 ms and doubles; the jitter keeps fleets apart.
-        self._wait = settings.recovery_wait or (
-            wait_exponential(multiplier=0.05, max=self.recovery_timeout) + wait_random(0, 0.025)
-        )
+        self._pacing = Pacing(self.recovery_timeout, settings.recovery_wait, self._now)
         self._endpoint: tuple[Any, ...] | None = None
         self.counters: Counter[str] = Counter()
         self.outbox = Outbox(
@@ -170,9 +164,7 @@ class BreakerBase:
 
     def retry_after(self) -> float | None:
         """Seconds until the next look at the server, where one is planned."""
-        if self._retry_at is None:
-            return None
-        return max(0.0, self._retry_at - self.clock())
+        return self._pacing.left()
 
     def add_observer(self, observer: Observer) -> None:
         """Calls `observer` with each event. One that raises is logged once and detached."""
@@ -281,16 +273,11 @@ class BreakerBase:
 
     def next_wait(self) -> float:
         """Seconds until the next probe; the wait grows until the breaker closes."""
-        self._attempt += 1
-        call = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]  # a wait strategy reads attempt_number only
-        call.attempt_number = self._attempt
-        wait = min(float(self._wait(call)), self.recovery_timeout)
-        self._retry_at = self.clock() + wait
-        return wait
+        return self._pacing.next_wait()
 
     def plan_probe(self, seconds: float) -> None:
         """The next look at the server is due in so many seconds."""
-        self._retry_at = self.clock() + seconds
+        self._pacing.plan(seconds)
 
     def hold(self, code: str | None) -> None:
         """The server takes no writes (`code`), or takes them again (None)."""
@@ -305,8 +292,7 @@ class BreakerBase:
     def open_gate(self) -> None:
         """The journal is empty: commands go straight to the server again."""
         self._held = None
-        self._attempt = 0
-        self._retry_at = None
+        self._pacing.recovered()
         self.gate_open = True
         self._gate_opened = self.clock()
         self.provenance.recovered()
@@ -352,8 +338,13 @@ class BreakerBase:
 
     # -- for the shells: decisions and the journal --------------------------------------
 
-    def decide(self, batch: Sequence[Command], waited: bool, away: bool = False) -> Decision:
-        """`away`: for this caller Redis is away, whatever the breaker says."""
+    def decide(
+        self, batch: Sequence[Command], waited: bool, away: bool = False, blocked: float = 0.0
+    ) -> Decision:
+        """`away`: for this caller Redis is away, whatever the breaker says. `blocked`: for so many
+        seconds a blocking command has waited.
+        """
+        block_ms = batch[0].shape.block_ms
         view = View(
             state=State.OPEN if away else self._core.state,
             draining=not self.gate_open,
@@ -361,6 +352,7 @@ class BreakerBase:
             waited=waited,
             once=self.replay.mode is not Mode.BARE,
             tail=len(self.outbox.journal) <= TAIL,
+            blocked_out=0 < block_ms <= blocked * 1000,
         )
         return decide(batch, view)
 
@@ -373,16 +365,20 @@ class BreakerBase:
         return apply_rules(self._rules, batch) if self._rules else batch
 
     def queue(
-        self, commands: list[Command], db: int, at: float, premised: Sequence[bool] = ()
+        self,
+        commands: list[Command],
+        db: int,
+        at: float,
+        premises: Sequence[tuple[bytes, ...]] = (),
     ) -> int:
         """Journals `commands`, all or none; returns the first sequence number.
 
-        `premised`: which of them are applied only if their keys are absent. Raises `JournalFull`.
+        `premises`: the keys that have to be absent for each of them. Raises `JournalFull`.
         """
         first = self.outbox.queue(commands, db, at, self.retry_after())
-        for place, conditional in enumerate(premised):
-            if conditional:
-                self.replay.premises.add(first + place, db, commands[place].shape.keys)
+        for place, keys in enumerate(premises):
+            if keys:
+                self.replay.premises.add(first + place, db, keys)
         # While the journal holds anything, nothing overtakes it.
         self.gate_open = False
         self.refresh()

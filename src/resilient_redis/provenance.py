@@ -44,13 +44,13 @@ class Provenance:
             if part.shape.kind is Kind.READ:
                 self._of(owner).add(db, part.shape.keys)
 
-    def queued(self, owner: Any, command: Command, db: int) -> bool:
-        """`owner` writes; whether that write has a premise."""
+    def queued(self, owner: Any, command: Command, db: int) -> tuple[bytes, ...]:
+        """`owner` writes; the keys that have to be absent for that."""
         reads = self._of(owner)
-        if reads.holds_for(command, db):
-            return True
-        reads.wrote(db, command.shape.keys)
-        return False
+        premise = reads.premise_of(command, db)
+        if not premise:
+            reads.wrote(db, command.shape.keys)
+        return premise
 
     def recovered(self) -> None:
         """The journal is empty."""

@@ -229,8 +229,10 @@ REFUSED: dict[str, Callable[[Client], Any]] = {
     "INFO": lambda c: c.info(),
     "CONFIG SET": lambda c: c.config_set("hz", "10"),
     "NOSUCH": lambda c: c.execute_command("NOSUCH", KEY),
-    "BLPOP": lambda c: c.blpop("list", 1),
-    "XREAD BLOCK": lambda c: c.xread({"stream": "$"}, block=1000),
+    "BLMOVE": lambda c: c.blmove("a", "b", 1),
+    "BLPOP in a pipeline": lambda c: (
+        c.pipeline(transaction=False).get(KEY).execute_command("BLPOP", "l", 1).execute()
+    ),
     "WATCH": watch,
     "MULTI mixed": lambda c: c.pipeline().get(KEY).delete(KEY).execute(),
     "MULTI with INCR": lambda c: c.pipeline().set(KEY, VALUE).incr("n").execute(),

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from redis.exceptions import WatchError
 
-from resilient_redis.asyncio import CommandRefused, OutcomeUnknown, Queued, RedisCircuitBreaker
+from resilient_redis.asyncio import CommandRefused, OutcomeUnknown, RedisCircuitBreaker
+from resilient_redis.asyncio.breaker import AsyncQueued
 from resilient_redis.core.exchange import ReplyError
 from tests.contract.helpers import CLOSED, OPEN, Client, from_url, guarded, recovered, until
 from tests.contract.test_unknown import CutAfter
@@ -45,8 +46,8 @@ async def test_writes_are_one_entry_and_one_atomic_replay(
         pipe.set("a", 1, ex=100).hset("h", "f", "v").expire("h", 50).delete("x", "y").rpush("l", 1)
         done, hset, expired, deleted, rpush = await pipe.execute()
         assert (done, expired, deleted) == (True, True, 2)
-        assert isinstance(hset, Queued)
-        assert isinstance(rpush, Queued)
+        assert isinstance(hset, AsyncQueued)
+        assert isinstance(rpush, AsyncQueued)
         assert breaker.pending == 1
         assert await client.set("after", "it") is True
         rig.restart()

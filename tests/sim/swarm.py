@@ -26,6 +26,7 @@ from resilient_redis.asyncio import MemoryJournal, RedisCircuitBreaker, Resilien
 from resilient_redis.cli.aof import Effect
 from resilient_redis.cli.history import Kind, Op, Outcome
 from resilient_redis.cli.oracle import check
+from resilient_redis.snapshot import DeadLetter
 
 from .faults import Chaos
 from .loop import SimLoop
@@ -257,16 +258,26 @@ class Run:
         for op in self.ops:
             if op.kind is Kind.READ and op.outcome is Outcome.NEUTRAL:
                 neutral.setdefault((op.worker, op.key), op.started)
+
+        calls: dict[tuple[int, float], list[Op]] = {}
+        for op in self.ops:
+            calls.setdefault((op.worker, op.started), []).append(op)
+
+        def has_premise(op: Op) -> bool:
+            return neutral.get((op.worker, op.key), op.ended) <= op.started
+
         end = self.loop.time()
         ops = []
         letters = list(breaker.dead_letters)
         for op in self.ops:
+            together = calls[op.worker, op.started]
+            premise = has_premise(op)
             letter = next((x for x in letters if op.value and _in(op.value, x.payload)), None)
-            premise = neutral.get((op.worker, op.key), op.ended) <= op.started
-            if op.kind is Kind.DELETE and premise and op.acknowledged:
-                # In a pipeline, behind a neutral read of its key, it has a premise as well.
-                dels = (x for x in letters if x.command == "DEL" and _in(op.key, x.payload))
-                letter = next(dels, None)
+            if letter is None and op.acknowledged and op.kind in (Kind.DELETE, Kind.EXPIRE):
+                letter = next((x for x in letters if _holds(x, op, together, premise)), None)
+            if letter is not None and letter.command == "MULTI":
+                # The premise of one command is that of its whole transaction.
+                premise = any(map(has_premise, together))
             if letter is not None:
                 gone = letter.reason == "watermark" and self.lossy
                 if not gone and not (letter.reason == "premise" and premise):
@@ -292,6 +303,19 @@ class Run:
         report.wrong += self.loop.reports
         report.faults = self.chaos.count
         report.kinds = Counter(self.chaos.kinds)
+
+
+def _holds(letter: DeadLetter, op: Op, together: list[Op], premise: bool) -> bool:
+    """Whether `letter` is that of a write without a value of its own, among its `together`."""
+    if not _in(op.key, letter.payload):
+        return False
+    if letter.command == "MULTI":
+        tokens = [o.value for o in together if o.value]
+        if tokens:
+            return any(_in(token, letter.payload) for token in tokens)
+        return op.started <= letter.at < op.ended
+    # In a pipeline, behind a neutral read of its key, a DEL has a premise as well.
+    return letter.command == "DEL" and op.kind is Kind.DELETE and premise
 
 
 def _in(token: bytes, payload: bytes) -> bool:

@@ -1,5 +1,7 @@
 """The contract as a table: what is sent, answered, queued, refused - in each situation."""
 
+from dataclasses import replace
+
 import pytest
 
 from resilient_redis.core.breaker import State
@@ -8,6 +10,7 @@ from resilient_redis.core.command import Command
 from resilient_redis.core.guard import (
     Answer,
     AwaitDrain,
+    AwaitRecovery,
     Refuse,
     Repeat,
     Send,
@@ -63,7 +66,17 @@ def test_away_reads_are_neutral_and_writes_queued(view: View, line: str, step: S
 @pytest.mark.parametrize("view", [AWAY, PROBING, WAITED])
 @pytest.mark.parametrize(
     "line",
-    [INCR, "SET k v NX", "EVAL x 0", "WATCH k", "KEYS *", "PING", "INFO", "FOO", "BLPOP l 0"],
+    [
+        INCR,
+        "SET k v NX",
+        "EVAL x 0",
+        "WATCH k",
+        "KEYS *",
+        "PING",
+        "INFO",
+        "FOO",
+        "BLMOVE a b LEFT LEFT 1",
+    ],
 )
 def test_away_what_cannot_be_promised_is_refused(view: View, line: str) -> None:
     decision = decide(batch(line), view)
@@ -137,3 +150,19 @@ def test_what_may_be_cut_and_what_the_fence_must_know() -> None:
     assert writes(batch(GET, SET))
     assert writes(batch("EVAL x 0"))
     assert not writes(batch(GET, "PING", "KEYS *"))
+
+
+@pytest.mark.parametrize("view", [AWAY, PROBING, WAITED, READONLY])
+def test_a_blocking_pop_waits_for_recovery_or_for_its_own_time(view: View) -> None:
+    assert isinstance(decide(batch("BLPOP l 1"), view), AwaitRecovery)
+    over = replace(view, blocked_out=True)
+    assert decide(batch("BLPOP l 1"), over) == Answer((Step.NEUTRAL,))
+
+
+def test_a_blocking_read_is_live_while_writes_are_held() -> None:
+    assert decide(batch("XREAD BLOCK 5 STREAMS s $"), READONLY) == Answer((Step.SEND,))
+
+
+def test_in_a_pipeline_nothing_waits() -> None:
+    decision = decide(batch("GET k", "BLPOP l 1"), AWAY)
+    assert isinstance(decision, Refuse)

@@ -13,24 +13,24 @@ def command(line: str) -> Command:
 def test_a_write_to_what_was_read_as_neutral_has_a_premise() -> None:
     reads = NeutralReads()
     reads.add(0, [b"k"])
-    assert reads.holds_for(command("SET k v"), 0)
-    assert reads.holds_for(command("MSET a 1 k 2"), 0)
-    assert not reads.holds_for(command("SET other v"), 0)
-    assert not reads.holds_for(command("SET k v"), 1)
+    assert reads.premise_of(command("SET k v"), 0)
+    assert reads.premise_of(command("MSET a 1 k 2"), 0)
+    assert not reads.premise_of(command("SET other v"), 0)
+    assert not reads.premise_of(command("SET k v"), 1)
 
 
 def test_what_takes_keys_away_has_none() -> None:
     reads = NeutralReads()
     reads.add(0, [b"k"])
     for line in ("DEL k", "UNLINK k", "EXPIRE k 5", "PERSIST k"):
-        assert not reads.holds_for(command(line), 0)
+        assert not reads.premise_of(command(line), 0)
 
 
 def test_what_the_task_has_written_itself_is_no_premise() -> None:
     reads = NeutralReads()
     reads.wrote(0, [b"k"])
     reads.add(0, [b"k"])
-    assert not reads.holds_for(command("SET k v"), 0)
+    assert not reads.premise_of(command("SET k v"), 0)
 
 
 def test_a_refused_batch_leaves_nothing_behind() -> None:
@@ -41,14 +41,14 @@ def test_a_refused_batch_leaves_nothing_behind() -> None:
     reads.add(0, [b"k", b"before"])
     reads.wrote(0, [b"w"])
     reads.undo()
-    assert not reads.holds_for(command("SET k v"), 0)
-    assert reads.holds_for(command("SET before v"), 0)
+    assert not reads.premise_of(command("SET k v"), 0)
+    assert reads.premise_of(command("SET before v"), 0)
     reads.add(0, [b"w"])
-    assert reads.holds_for(command("SET w v"), 0), "it was not written after all"
+    assert reads.premise_of(command("SET w v"), 0), "it was not written after all"
 
 
 def test_beyond_its_bound_every_write_is_conditional() -> None:
     reads = NeutralReads()
     reads.add(0, [b"%d" % n for n in range(MAX_KEYS)])
     reads.add(0, [b"one more"])
-    assert reads.holds_for(command("SET never-read v"), 0)
+    assert reads.premise_of(command("SET never-read v"), 0)

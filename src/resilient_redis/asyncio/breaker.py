@@ -253,6 +253,15 @@ class RedisCircuitBreaker(BreakerBase):
                 return
             await self.pause(left)
 
+    async def wait_recovered(self, seconds: float | None) -> None:
+        """Until commands go to the server again, or the time is over; None is for ever."""
+        until = None if seconds is None else self.clock() + seconds
+        while not (self.closed and self.gate_open):
+            left = 3600.0 if until is None else until - self.clock()
+            if left <= 0:
+                return
+            await self.pause(left)
+
     async def wait_settled(self, receipts: Iterable[Queued], seconds: float) -> None:
         """Until all `receipts` are settled, the breaker is not closed, or the time is over."""
         until = self.clock() + seconds

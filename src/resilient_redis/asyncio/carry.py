@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..answering import LIVE, Answers, Slot, refusal, unknown
 from ..core.command import Command
-from ..core.guard import Answer, AwaitDrain, Refuse, Send, Step, writes
+from ..core.guard import Answer, AwaitDrain, AwaitRecovery, Refuse, Send, Step, writes
 from ..core.premise import NeutralReads
 from ..core.unit import grouped, span, untold
 from ..core.wire import pack
@@ -118,9 +119,14 @@ class GuardedSender(GuardedSocket):
         until, away = self._until, False
         while True:
             waited = breaker.clock() - start
-            decision = breaker.decide(batch, waited >= breaker.drain_wait, away)
+            blocked = breaker.clock() - at
+            decision = breaker.decide(batch, waited >= breaker.drain_wait, away, blocked)
             if isinstance(decision, Refuse):
                 raise self._refusal(decision, touched)
+            if isinstance(decision, AwaitRecovery):
+                calls = await self._blocked_until_recovery(calls, batch[0], at)
+                until, away = self._until, False
+                continue
             if isinstance(decision, AwaitDrain):
                 breaker.start_recovery()
                 await breaker.wait_drained(breaker.drain_wait - waited)
@@ -173,6 +179,20 @@ class GuardedSender(GuardedSocket):
                 breaker.count("refused", error.command)
                 raise
 
+    async def _blocked_until_recovery(
+        self, calls: Sequence[Call], command: Command, at: float
+    ) -> Sequence[Call]:
+        """A blocking command waits here for Redis, and then for the rest of its time there."""
+        breaker, asked = self.breaker, command.shape.block_ms / 1000
+        breaker.start_recovery()
+        await breaker.wait_recovered(asked - (breaker.clock() - at) if asked else None)
+        self._until = breaker.clock() + breaker.deadline  # to connect anew
+        if not asked:
+            return calls
+        place, value = command.waiting(math.ceil((asked - (breaker.clock() - at)) * 1000))
+        (call,) = calls
+        return ((*call[:place], value, *call[place + 1 :]),)
+
     def _too_often(self, batch: list[Command]) -> Refuse:
         """It is this command that costs its connection: others are served."""
         reason = f"its reply was lost {self._lost_replies} times"
@@ -202,25 +222,25 @@ class GuardedSender(GuardedSocket):
         not go over what they hold. None: decide again, time has passed.
         """
         db = int(self.db)
-        risky = [command for command in batch if reads.holds_for(command, db)]
+        risky = [(c.shape.name, keys) for c in batch if (keys := reads.premise_of(c, db))]
         if not risky:
             return Send()
         if not await self._ready(seconds):
             return None
-        exists = await self._exist(risky, seconds)
+        exists = await self._exist([keys for _, keys in risky], seconds)
         if exists is None:
             return None
         # Told once; whoever writes again knows what he does.
-        reads.discard(db, [key for command in risky for key in command.shape.keys])
-        found = [c.shape.name for c, there in zip(risky, exists, strict=True) if there]
+        reads.discard(db, [key for _, keys in risky for key in keys])
+        found = [name for (name, _), there in zip(risky, exists, strict=True) if there]
         return Refuse(found[0], READ_AS_NEUTRAL) if found else None
 
-    async def _exist(self, commands: list[Command], seconds: float) -> list[bool] | None:
-        """Of each command whether any of its keys exists; None where Redis is away."""
+    async def _exist(self, premises: list[tuple[bytes, ...]], seconds: float) -> list[bool] | None:
+        """Of each of them whether any of its keys exists; None where Redis is away."""
         found: list[bool] = []
 
         async def ask() -> None:
-            asks = [pack((b"EXISTS", *command.shape.keys)) for command in commands]
+            asks = [pack((b"EXISTS", *keys)) for keys in premises]
             await self.send_packed_command(b"".join(asks), check_health=False)
             found.extend([await self.read_response() != 0 for _ in asks])
 

@@ -15,7 +15,7 @@ from redis.asyncio.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.exceptions import ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import ConnectionError, ExecAbortError, ResponseError, TimeoutError
 
 from ..answering import LIVE, Slot
 from ..core.command import Kind
@@ -185,7 +185,8 @@ class GuardedConnection(GuardedSender):
         everything, first = self._sent or (), self._first_unsettled()
         rest, calls, slots = self._rest(), everything[first:], self._slots
         # Of a transaction that is under way, redis-py has read the first replies.
-        told = self._next - first
+        told = self._next - first + self._told
+        denied = any(isinstance(reply, Exception) for reply in self._replies[first:])
         replies, at, delivered = self._replies[:first], self._sent_at, self._delivered
         done = grouped(commands_of(everything[:first], self.encoder))
         sent = self._loss or Sent.MAYBE
@@ -205,6 +206,14 @@ class GuardedConnection(GuardedSender):
         verdict = lost(rest, sent)
         if isinstance(verdict, Unknown):
             raise self._unknown(verdict.command) from error
+        if told and denied:
+            # redis-py knows of a command that was refused as it was queued: EXEC would have failed.
+            if self._touched:
+                raise self._unknown(self._touched) from error
+            aborted: list[Slot] = [b"+QUEUED\r\n"] * (len(calls) - told - 1)
+            self._delivered = delivered
+            self._slots = deque([*aborted, ExecAbortError("the transaction was refused")])
+            return
         if tied:
             raise ConnectionError("the connection was lost under WATCH") from error
         # What an earlier try of this batch may have done stays true of the next one.

@@ -71,7 +71,7 @@ class _FastPath(Redis):
         if replies is None:
             replies = self._offline = OfflineReplies(self)
         (command,) = breaker.ruled([command_of(args, replies.encoder)])
-        if breaker.closed:  # meanwhile
+        if breaker.closed or command.shape.blocking:  # closed meanwhile, or to be waited for
             return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
         step = breaker.away_step(command)
         if isinstance(step, Refuse):

@@ -18,7 +18,7 @@ from ..answering import Answers, refusal
 from ..core.breaker import Permit
 from ..core.catalog import UNKNOWN
 from ..core.command import Command, Kind, Shape
-from ..core.guard import Answer, AwaitDrain, Refuse, Send, Step
+from ..core.guard import Answer, AwaitDrain, AwaitRecovery, Refuse, Send, Step
 from ..errors import JournalFull
 from ..seam.failures import REJECTED, is_foreign_outage, never_sent
 from ..seam.methods import StandIn, is_command
@@ -104,7 +104,14 @@ class ObjectGuard:
                     # One failure more of those that are being counted, and this call's own.
                     self._keep(call, self._replayer.failure)
                     raise self._replayer.failure
-            decision = breaker.decide([command], waited=breaker.clock() >= until)
+            now = breaker.clock()
+            decision = breaker.decide([command], waited=now >= until, blocked=now - call.at)
+            if isinstance(decision, AwaitRecovery):
+                # Traffic probes, and this call is traffic.
+                left = command.shape.block_ms / 1000 - (now - call.at)
+                due = breaker.retry_after() or 1.0
+                await breaker.pause(min(left, due) if command.shape.block_ms else due)
+                continue
             if isinstance(decision, Refuse):
                 raise refusal(breaker, decision)
             if isinstance(decision, AwaitDrain):
@@ -261,17 +268,18 @@ class ObjectGuard:
         """Raises `CommandRefused` if this task was told that a key is empty which is not."""
         breaker = self._breaker
         reads = breaker.provenance.reads_of(asyncio.current_task())
-        if not reads or not reads.holds_for(command, 0):
+        premise = reads.premise_of(command, 0) if reads else ()
+        if reads is None or not premise:
             return
         era = breaker.era
         try:
-            present = [await self._replayer.present(key) for key in command.shape.keys]
+            present = [await self._replayer.present(key) for key in premise]
         except Exception as error:
             if is_foreign_outage(error):
                 breaker.failure(era, error, call.at)
                 error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
             raise
-        reads.discard(0, command.shape.keys)
+        reads.discard(0, premise)
         if any(present):
             raise refusal(breaker, Refuse(command.shape.name, READ_AS_NEUTRAL))
 

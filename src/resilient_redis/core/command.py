@@ -73,6 +73,8 @@ class Shape(NamedTuple):
     block_ms: int = 0  # how long a blocking READ or TAKE asks to wait; 0 is for ever
     ttl: RelativeTTL | None = None
     max_age: float | None = None  # seconds until it is set aside, where a rule says so
+    block_at: int = 0  # where that stands among the arguments, and how many ms its unit has
+    block_unit: int = 0
     reason: str = ""  # why a REFUSED command is refused, in words for the caller
 
 
@@ -82,3 +84,10 @@ class Command(NamedTuple):
     args: tuple[bytes, ...]
     shape: Shape
     parts: tuple[Command, ...] = ()
+
+    def waiting(self, ms: int) -> tuple[int, bytes]:
+        """Of a blocking command: which argument says how long it waits, and that for `ms`."""
+        shape = self.shape
+        ms = max(ms, 1)  # 0 is for ever
+        value = b"%d" % ms if shape.block_unit == 1 else b"%.3f" % (ms / shape.block_unit)
+        return shape.block_at, value

@@ -25,6 +25,7 @@ class View:
     the drain as long as it may. `once`: the server grants what exactly-once replay needs. `tail`:
     so little is left to be replayed that it is done sooner than what is appended to it: with a
     round trip of 100 ms and 1,000 writes a second the journal was never empty at any one moment.
+    `blocked_out`: a blocking command has waited as long as it asked to.
     """
 
     state: State
@@ -33,6 +34,7 @@ class View:
     waited: bool
     once: bool
     tail: bool = False
+    blocked_out: bool = False
 
 
 class Step(Enum):
@@ -62,6 +64,11 @@ class AwaitDrain:
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitRecovery:
+    """A blocking command: wait until Redis is back or its own time is over, then decide again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """An error now; nothing of the batch is queued. `command` is the one to blame.
 
@@ -73,7 +80,7 @@ class Refuse:
     oom: bool = False
 
 
-Decision = Send | Answer | AwaitDrain | Refuse
+Decision = Send | Answer | AwaitDrain | AwaitRecovery | Refuse
 
 
 def decide(batch: Sequence[Command], view: View) -> Decision:
@@ -101,6 +108,8 @@ def _replayable(shape: Shape, once: bool) -> bool:
 
 
 def _while_away(batch: Sequence[Command], view: View) -> Decision:
+    if _blocks(batch):
+        return Answer((Step.NEUTRAL,)) if view.blocked_out else AwaitRecovery()
     steps = []
     for command in batch:
         step = away_step(command.shape, view.once)
@@ -110,11 +119,17 @@ def _while_away(batch: Sequence[Command], view: View) -> Decision:
     return Answer(tuple(steps))
 
 
+def _blocks(batch: Sequence[Command]) -> bool:
+    """Whether it is one blocking command, which finds nothing as long as Redis is away."""
+    shape = batch[0].shape
+    return len(batch) == 1 and shape.blocking and shape.kind in (Kind.READ, Kind.TAKE)
+
+
 def away_step(shape: Shape, once: bool) -> Step | Refuse:
     """What one command is answered while Redis is away; for `once` see `View`."""
     kind = shape.kind
-    if shape.blocking:
-        return Refuse(shape.name, f"{AWAY}: a blocking command has nothing to wait for")
+    if shape.blocking and shape.kind is not Kind.REFUSED:
+        return Refuse(shape.name, f"{AWAY}: a blocking command in a pipeline cannot wait")
     if kind is Kind.READ or kind is Kind.TAKE or kind is Kind.PUBLISH:
         return Step.NEUTRAL
     if kind is Kind.WRITE:
@@ -126,6 +141,8 @@ def away_step(shape: Shape, once: bool) -> Step | Refuse:
 
 def _while_held(batch: Sequence[Command], view: View) -> Decision:
     """The server answers reads and takes no writes."""
+    if _blocks(batch) and batch[0].shape.kind is Kind.TAKE:
+        return Answer((Step.NEUTRAL,)) if view.blocked_out else AwaitRecovery()
     steps = []
     for command in batch:
         shape = command.shape

@@ -79,18 +79,20 @@ class NeutralReads:
         """The journal is empty: what the task has written is there to be read."""
         self._written.clear()
 
-    def holds_for(self, command: Command, db: int) -> bool:
-        """Whether `command` may be applied only if its keys are absent."""
+    def premise_of(self, command: Command, db: int) -> tuple[bytes, ...]:
+        """The keys that have to be absent for `command` to be applied."""
         if command.parts:
-            return any(self.holds_for(part, db) for part in command.parts)
+            return tuple(key for part in command.parts for key in self.premise_of(part, db))
         shape = command.shape
         if shape.kind not in (Kind.WRITE, Kind.COUNTER) or shape.name in _UNCONDITIONAL:
-            return False
-        return self._overflown or any((db, key) in self._keys for key in shape.keys)
+            return ()
+        if self._overflown:
+            return shape.keys
+        return tuple(key for key in shape.keys if (db, key) in self._keys)
 
 
 class Premises:
-    """Journal entries that are applied only if their keys are absent, until that is known."""
+    """Journal entries that are applied only if certain keys are absent, until that is known."""
 
     def __init__(self) -> None:
         self._unchecked: dict[int, tuple[int, tuple[bytes, ...]]] = {}

@@ -12,7 +12,7 @@ from .parse import (
     key_count,
     one_of,
     options,
-    seconds_to_wait,
+    waits_for_seconds,
 )
 from .row import Args, Refuse, Row, all_but_last, read, take, write
 
@@ -36,7 +36,7 @@ def _pop(args: Args, shape: Shape) -> Shape:
 
 
 def _timeout_last(args: Args, shape: Shape) -> Shape:
-    return shape._replace(block_ms=seconds_to_wait(args[-1]))
+    return waits_for_seconds(args, shape, len(args) - 1)
 
 
 def _check_mpop(args: Args, count_at: int) -> None:
@@ -55,7 +55,7 @@ def _lmpop(args: Args, shape: Shape) -> Shape:
 
 def _blmpop(args: Args, shape: Shape) -> Shape:
     _check_mpop(args, 2)
-    return shape._replace(block_ms=seconds_to_wait(args[1]))
+    return waits_for_seconds(args, shape, 1)
 
 
 def _ltrim(args: Args, shape: Shape) -> Shape:

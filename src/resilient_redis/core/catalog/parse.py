@@ -52,12 +52,12 @@ def number(arg: bytes, *, infinite: bool = False) -> float:
     return value
 
 
-def seconds_to_wait(arg: bytes) -> int:
-    """The timeout of a blocking command, in ms (0 is for ever)."""
-    seconds = number(arg)
+def waits_for_seconds(args: Args, shape: Shape, at: int) -> Shape:
+    """A blocking command whose timeout stands at `at`, in seconds (0 is for ever)."""
+    seconds = number(args[at])
     if not 0 <= seconds <= TTL_MAX_MS // 1000:
         raise Refuse("timeout is negative or out of range")
-    return math.ceil(seconds * 1000)
+    return shape._replace(block_ms=math.ceil(seconds * 1000), block_at=at, block_unit=1000)
 
 
 def one_of(arg: bytes, *words: bytes) -> bytes:

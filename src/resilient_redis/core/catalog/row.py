@@ -92,6 +92,8 @@ class Row:
                 0,
                 None,
                 None,
+                0,
+                0,
                 self.reason,
             )
             return shape if self.by_args is None else self.by_args(args, shape)

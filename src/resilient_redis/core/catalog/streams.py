@@ -152,7 +152,8 @@ def _reading(args: Args, shape: Shape, start: int, flags: tuple[bytes, ...]) -> 
     if b"BLOCK" not in found:
         return shape
     wait = integer(found[b"BLOCK"][0], 0, INT_MAX // 2)
-    return shape._replace(blocking=True, block_ms=wait)
+    place = next(i for i in range(start, at) if args[i].upper() == b"BLOCK") + 1
+    return shape._replace(blocking=True, block_ms=wait, block_at=place, block_unit=1)
 
 
 def _xread(args: Args, shape: Shape) -> Shape:

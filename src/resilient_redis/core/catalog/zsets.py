@@ -17,8 +17,8 @@ from .parse import (
     options,
     scan_from_start,
     score_bound,
-    seconds_to_wait,
     target_and_counted_keys,
+    waits_for_seconds,
 )
 from .row import (
     WRONG_NUMBER,
@@ -182,11 +182,11 @@ def _zmpop(args: Args, shape: Shape) -> Shape:
 
 def _bzmpop(args: Args, shape: Shape) -> Shape:
     _check_zmpop(args, 2)
-    return shape._replace(block_ms=seconds_to_wait(args[1]))
+    return waits_for_seconds(args, shape, 1)
 
 
 def _bzpop(args: Args, shape: Shape) -> Shape:
-    return shape._replace(block_ms=seconds_to_wait(args[-1]))
+    return waits_for_seconds(args, shape, len(args) - 1)
 
 
 ROWS: tuple[Row, ...] = (
