@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from ..core.breaker import State
 from ..core.catalog import (
     bits,
     geo,
@@ -25,7 +26,7 @@ from ..core.catalog import (
 )
 from ..core.catalog.row import Row
 from ..core.command import Command, Kind
-from ..core.guard import AWAY, Refuse, Step, away_step
+from ..core.guard import AWAY, Answer, AwaitRecovery, Refuse, Step, View, decide
 from ..core.rules import apply_rules
 from ..core.wire import reply_bytes
 from ..policy import COUNTERS, Rule
@@ -167,11 +168,15 @@ answers are right for caches and wrong for sessions, revocation lists, quotas an
 keys `Rule(keys="session:*", answer="refuse")`.
 
 **In a pipeline** one refused command refuses the whole, and a read before a write of the same key
-makes the two together not safe twice.
+makes the two together not safe twice. A blocking command in it is refused: it could not wait. A
+transaction (`MULTI` ... `EXEC`, redis-py's `pipeline()`) is answered as a whole: only writes are one
+entry of the journal and are applied atomically, only reads are neutral, both together are refused.
 """
 
 Args = tuple[bytes, ...]
 
+# The ACL grants all that a replay needs.
+_AWAY = View(State.OPEN, draining=True, held=None, waited=False, once=True)
 _COUNTING = Rule(commands=COUNTERS, answer="queue").compiled
 
 
@@ -206,10 +211,15 @@ def page() -> str:
 
 
 def _decided(command: Command) -> tuple[str, str]:
-    step = away_step(command.shape, once=True)  # the ACL grants all that a replay needs
-    if isinstance(step, Refuse):
-        return "refused", step.reason.removeprefix(f"{AWAY}: ")
-    if step is Step.NEUTRAL:
+    decision = decide([command], _AWAY)
+    if isinstance(decision, AwaitRecovery):
+        return (
+            "neutral",
+            f"waits until Redis is back; `{_spelled(command)}` if its time is over first",
+        )
+    if isinstance(decision, Refuse):
+        return "refused", decision.reason.removeprefix(f"{AWAY}: ")
+    if decision == Answer((Step.NEUTRAL,)):
         return "neutral", f"`{_spelled(command)}`"
     reply = "receipt" if command.shape.receipt else f"`{_spelled(command)}`"
     return "queued", reply + ("; the TTL counts from the call" if command.shape.ttl else "")
