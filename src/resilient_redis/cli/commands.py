@@ -169,8 +169,9 @@ keys `Rule(keys="session:*", answer="refuse")`.
 
 **In a pipeline** one refused command refuses the whole, and a read before a write of the same key
 makes the two together not safe twice. A blocking command in it is refused: it could not wait. A
-transaction (`MULTI` ... `EXEC`, redis-py's `pipeline()`) is answered as a whole: only writes are one
-entry of the journal and are applied atomically, only reads are neutral, both together are refused.
+transaction (`MULTI` ... `EXEC`, redis-py's `pipeline()`) is answered as a whole: only writes are
+one entry of the journal and are applied atomically, only reads are neutral, both together are
+refused.
 """
 
 Args = tuple[bytes, ...]
@@ -213,10 +214,8 @@ def page() -> str:
 def _decided(command: Command) -> tuple[str, str]:
     decision = decide([command], _AWAY)
     if isinstance(decision, AwaitRecovery):
-        return (
-            "neutral",
-            f"waits until Redis is back; `{_spelled(command)}` if its time is over first",
-        )
+        nothing = f"`{_spelled(command)}` if its time is over first"
+        return "neutral", f"waits until Redis is back; {nothing}"
     if isinstance(decision, Refuse):
         return "refused", decision.reason.removeprefix(f"{AWAY}: ")
     if decision == Answer((Step.NEUTRAL,)):
