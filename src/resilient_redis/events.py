@@ -6,7 +6,7 @@ There is none per command: those are counted in `snapshot()`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,18 @@ class RightsMissing(Event):
     """
 
     missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionGap(Event):
+    """A subscriber may have missed messages between `start` and `end` (monotonic seconds).
+
+    `channels` are the names of its channels and patterns; the log does not show them.
+    """
+
+    channels: tuple[bytes, ...] = field(repr=False)
+    start: float
+    end: float
 
 
 @dataclass(frozen=True, slots=True)

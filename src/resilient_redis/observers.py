@@ -16,6 +16,7 @@ from .events import (
     RightsMissing,
     ServerLostData,
     StateChanged,
+    SubscriptionGap,
     WritesHeld,
 )
 
@@ -85,6 +86,11 @@ def log_event(event: Event) -> None:
             )  # fmt: skip
         case EntryDeadLettered(seq=seq, command=command, reason=reason):
             logger.debug("%s: entry %d (%s) set aside: %s", name, seq, command, reason)
+        case SubscriptionGap(channels=channels, start=start, end=end):
+            logger.warning(
+                "%s: a subscriber of %d channels was away for %.3f s",
+                name, len(channels), end - start,
+            )  # fmt: skip
         case ProbeFailed(error=error):
             logger.debug("%s: probe failed: %s", name, error)
         case ReplayStarted(pending=pending):

@@ -25,11 +25,12 @@ from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
 from ..seam.replies import OwnReplies
 from .breaker import RedisCircuitBreaker
-from .carry import TOO_OFTEN, GuardedSender
+from .carry import TOO_OFTEN
+from .subscriber import GuardedSubscriber
 from .wire import Tie
 
 
-class GuardedConnection(GuardedSender):
+class GuardedConnection(GuardedSubscriber):
     """Mixed into a connection class of redis-py; see `ResilientConnection`."""
 
     @classmethod
@@ -49,6 +50,13 @@ class GuardedConnection(GuardedSender):
     ) -> Any:
         """The next reply: from the socket, or the one that was decided."""
         if (self._sent is None and self._slots is None) or self._in_handshake():
+            if self._connect_callbacks and not self._in_handshake() and self._subscribes:
+                return await self._read_message(
+                    timeout,
+                    disable_decoding=disable_decoding,
+                    disconnect_on_error=disconnect_on_error,
+                    push_request=push_request,
+                )
             reply = await super().read_response(
                 disable_decoding,
                 timeout,

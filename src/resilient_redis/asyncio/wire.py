@@ -74,6 +74,7 @@ class GuardedSocket(AbstractConnection):
         self._reused = False  # a reply has come on this socket
         self._tied = Tie.NOT  # under WATCH
         self._loss: Sent | None = None  # what is known of the calls on a socket that was closed
+        self._introduced = False  # on this socket, by `on_connect_check_health`
         self._opening: asyncio.Task[None] | None = None  # its traffic passes the guard by
         super().__init__(**kwargs)
         if self.breaker.template is None:
@@ -171,8 +172,18 @@ class GuardedSocket(AbstractConnection):
 
     async def _connect_and_introduce(self) -> None:
         # retry_socket_connect: no retry of redis-py inside ours (110 connects for one command).
+        self._introduced = False
         await super().connect_check_health(check_health=False, retry_socket_connect=False)
+        if not self._introduced and not self._connect_callbacks:
+            await introduce(self)
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
+        asked after that.
+        """
+        await super().on_connect_check_health(check_health=check_health)
         await introduce(self)
+        self._introduced = True
 
     async def can_read(self) -> bool:
         """False where not connected: what is to be done is decided with the command."""

@@ -1,0 +1,139 @@
+"""A connection that a `PubSub` holds: it waits through an outage, and is resubscribed.
+
+redis-py's `PubSub` registers a callback on its connection, which subscribes again to all its
+channels after each connect. So nothing of a subscription is lost with a connection but the messages
+of the time between, of which observers hear (`SubscriptionGap`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from redis.exceptions import TimeoutError
+
+from ..events import SubscriptionGap
+from ..seam.failures import OUTAGE, is_outage
+from ..seam.packed import Call
+from .carry import GuardedSender
+
+# Between two attempts to connect anew while the breaker is still closed.
+_PAUSE = 0.05
+_UNSUBSCRIBE = frozenset({"UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE"})
+_SUBSCRIBE = frozenset({"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"})
+
+
+class GuardedSubscriber(GuardedSender):
+    """The subscribing half of `GuardedConnection`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        self._channels: set[bytes] = set()
+        self._silent_since: float | None = None  # since when no message can have come
+        self._later: list[Call] = []  # to be sent when it is connected again
+        super().__init__(**kwargs)
+
+    @property
+    def _subscribes(self) -> bool:
+        """Whether a `PubSub` holds this connection."""
+        return any(callback() is not None for callback in self._connect_callbacks)
+
+    # -- commands: (un)subscribing, and PING; their replies come among the messages -------------
+
+    async def _submit(
+        self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
+    ) -> None:
+        if not (self._connect_callbacks and self._subscribes):
+            await super()._submit(calls, check_health, packed)
+            return
+        for call in calls:
+            self._note(call)
+        if self._opening is not None:
+            await asyncio.wait({self._opening}, timeout=self.breaker.deadline)
+        connected = self.breaker.closed and await self._ready(self.breaker.deadline)
+        if connected:
+            await self._write(super().pack_commands(calls))
+            self._forget()
+        if not connected or not self._usable():
+            # The callback subscribes by itself; PING was to find out what is known now.
+            self._lost_sight()
+            self._later += [call for call in calls if call[0] in _UNSUBSCRIBE]
+
+    def _note(self, call: Call) -> None:
+        encode: Callable[[Any], Any] = self.encoder.encode
+        names = {bytes(encode(name)) for name in call[1:]}
+        if call[0] in _SUBSCRIBE:
+            self._channels |= names
+        elif call[0] in _UNSUBSCRIBE:
+            self._channels = self._channels - names if names else set()
+
+    # -- messages ---------------------------------------------------------------------------
+
+    async def _read_message(self, timeout: float | None, **kwargs: Any) -> Any:
+        """The next message. Waits through an outage, for `timeout` seconds at most; None if there
+        is none by then, as redis-py's `get_message` has it.
+        """
+        endless = timeout is None or timeout == math.inf
+        until = math.inf if endless else self.breaker.clock() + (timeout or 0.0)
+        while True:
+            # What came before the end of a socket is read first: it raises only then.
+            if self._reader is None and not await self._back(until):
+                return None
+            left = timeout if endless else max(until - self.breaker.clock(), 0.0)
+            writer = self._writer
+            try:
+                return await super().read_response(timeout=left, **kwargs)
+            except TimeoutError:
+                raise  # socket_timeout, as in redis-py
+            except OUTAGE as error:
+                if self._writer is writer:  # else somebody who subscribes has connected anew
+                    await self.disconnect(nowait=True)
+                    self._lost_sight()
+                if not is_outage(error):
+                    raise
+
+    def _lost_sight(self) -> None:
+        if self._silent_since is None:
+            self._silent_since = self.breaker.clock()
+
+    async def _back(self, until: float) -> bool:
+        """Connects again. False where the time is over first."""
+        breaker = self.breaker
+        self._lost_sight()
+        if breaker.closed and await self._ready(breaker.deadline / 4):
+            return True  # also for who only ever polls, with no time at all
+        while (left := until - breaker.clock()) > 0:
+            if not breaker.closed:
+                breaker.start_recovery()
+                await breaker.pause(min(left, 3600.0))
+            elif await self._ready(min(left, breaker.deadline)):
+                return True
+            elif breaker.closed:
+                await breaker.pause(min(left, _PAUSE))
+        return self._usable()
+
+    async def _connect_and_introduce(self) -> None:
+        await super()._connect_and_introduce()
+        if not self._subscribes:
+            self._channels.clear()
+            self._later.clear()
+            self._silent_since = None
+            return
+        later, self._later = self._later, []
+        for call in later:
+            await super().send_command(*call, check_health=False)
+        if self._silent_since is not None:
+            gap, self._silent_since = self._silent_since, None
+            names = tuple(sorted(self._channels))
+            now = self.breaker.clock()
+            self.breaker.emit(SubscriptionGap(self.breaker.name, now, names, gap, now))
+
+    def outage(self) -> None:
+        """The breaker opens: the server may be gone without a word."""
+        if self._opening is None and self._connect_callbacks and self._subscribes:
+            self._lost_sight()
+            if self._writer is not None:
+                self._writer.transport.abort()
+            return
+        super().outage()
