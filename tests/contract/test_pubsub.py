@@ -153,6 +153,7 @@ async def test_get_message_keeps_to_its_time(valkey_rig: Rig) -> None:
     async with from_url(valkey_rig.port, breaker) as client:
         pubsub = client.pubsub(ignore_subscribe_messages=True)
         await pubsub.subscribe("a")
+        assert await pubsub.get_message(timeout=1) is None  # that it has subscribed
         await away(client, valkey_rig, breaker)
         assert await timed(pubsub.get_message(timeout=0.2)) == pytest.approx(0.2, abs=0.1)
         for _ in range(100):

@@ -22,7 +22,7 @@ from ..core.unit import grouped, units
 from ..receipt import Queued
 from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
-from ..seam.sockets import abort, unsent
+from ..seam.sockets import abort, nobody_awaits_its_end, unsent
 from .breaker import RedisCircuitBreaker, shared_breaker
 from .ending import end
 from .handshake import introduce
@@ -196,6 +196,8 @@ class GuardedSocket(AbstractConnection):
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
         self._retire()
+        if self._writer is not None:
+            nobody_awaits_its_end(self._writer)
         await super().disconnect(*args, **kwargs)
 
     def _retire(self) -> None:

@@ -32,3 +32,20 @@ def abort(writer: asyncio.StreamWriter) -> None:
         except OSError:
             pass  # the socket is closed already, by the other side
     writer.transport.abort()
+
+
+def nobody_awaits_its_end(writer: asyncio.StreamWriter) -> None:
+    """A socket that breaks (EPIPE) leaves its error in a future of asyncio's own, which reports it
+    as "never retrieved" if the garbage collector comes to the future before its owner. Nobody here
+    awaits that future; the error is known from the read.
+    """
+    ended = writer._protocol._get_close_waiter(writer)  # type: ignore[attr-defined]  # in 3.10-3.14
+    if ended.done():
+        _retrieve(ended)  # its loop may be closed
+    else:
+        ended.add_done_callback(_retrieve)
+
+
+def _retrieve(future: asyncio.Future[None]) -> None:
+    if not future.cancelled():
+        future.exception()
