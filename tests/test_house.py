@@ -30,6 +30,7 @@ FLOORS = {
     "drain": 35,  # what observers hear of it
     "base": 30,  # what both shells share
     "observers": 25,
+    "pacing": 25,
     "outbox": 25,  # the journal's other side: receipts and dead letters
     "settings": 25,
     "provenance": 25,  # who was told what while Redis was away

@@ -65,6 +65,11 @@ class Answers:
         except JournalFull:
             reads.undo()
             raise
+        for seq, (command, keys) in enumerate(zip(queued, premises, strict=True), self.first):
+            if keys:
+                for earlier in reads.depends(db, keys):
+                    breaker.replay.premises.add(earlier, db, keys)
+            reads.removed(db, command, seq)
         for command, step in zip(batch, decision.steps, strict=True):
             if step is not Step.SEND:
                 breaker.count("neutral" if step is Step.NEUTRAL else "queued", command.shape.name)

@@ -42,10 +42,8 @@ class Outbox:
         self._emit = emit
         self._stamp = stamp
         self._make_receipt = make_receipt
-        # By entry, and by the place in its transaction.
-        self._receipts: weakref.WeakValueDictionary[tuple[int, int | None], Queued] = (
-            weakref.WeakValueDictionary()
-        )
+        # By entry, and by the place in its transaction. They are the callers': weak.
+        self._receipts: dict[tuple[int, int | None], weakref.ref[Queued]] = {}
 
     def queue(self, commands: list[Command], db: int, at: float, retry_after: float | None) -> int:
         """Journals `commands`, all or none. Returns the first sequence number.
@@ -63,14 +61,15 @@ class Outbox:
         settled for as long as it is held.
         """
         receipt = self._make_receipt(seq, command)
-        self._receipts[seq, part] = receipt
+        self._receipts[seq, part] = weakref.ref(receipt)
         return receipt
 
     def applied(self, entry: Entry, reply: Any) -> None:
         self._counters["replayed"] += 1
-        self._settle(entry.seq, None, reply)
-        for place in range(len(entry.parts)):
-            self._settle(entry.seq, place, None if reply is None else reply[place])
+        if self._receipts:
+            self._settle(entry.seq, None, reply)
+            for place in range(len(entry.parts)):
+                self._settle(entry.seq, place, None if reply is None else reply[place])
         if entry.parts and (error := error_in(reply)) is not None:
             # A transaction goes on past an error, as it does when it is sent live.
             self._set_aside(entry, "error", error)
@@ -82,7 +81,8 @@ class Outbox:
             self._settle(entry.seq, place, outcome)
 
     def _settle(self, seq: int, place: int | None, outcome: Any) -> None:
-        receipt = self._receipts.pop((seq, place), None)
+        reference = self._receipts.pop((seq, place), None)
+        receipt = None if reference is None else reference()
         if receipt is not None:
             receipt.settle(not isinstance(outcome, ReplyError), outcome)
 

@@ -6,8 +6,8 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
-from .core.command import Command, Kind
-from .core.premise import NeutralReads
+from .core.command import Command
+from .core.premise import NeutralReads, shows_absence
 
 # Seconds after an outage for which a task's writes to what it had read as neutral are still
 # checked. A task that has ended is forgotten at once.
@@ -41,7 +41,7 @@ class Provenance:
     def neutral(self, owner: Any, command: Command, db: int) -> None:
         """`owner` was told that there is nothing in the keys of `command`."""
         for part in command.parts or (command,):
-            if part.shape.kind is Kind.READ:
+            if shows_absence(part):
                 self._of(owner).add(db, part.shape.keys)
 
     def queued(self, owner: Any, command: Command, db: int) -> tuple[bytes, ...]:
@@ -65,8 +65,9 @@ class Provenance:
         if reads is None:
             return
         for command in batch:
-            if command.shape.kind is Kind.READ:
-                reads.discard(db, command.shape.keys)
+            for part in command.parts or (command,):
+                if shows_absence(part):
+                    reads.discard(db, part.shape.keys)
         if not reads:
             del self._reads[owner]
 

@@ -109,7 +109,7 @@ async def test_work_goes_on_through_several_outages(rig: Rig) -> None:
             await until(lambda before=outages: guard.breaker.outages > before or busy.done())  # type: ignore[misc]
             await until(lambda: guard.breaker.pending > 100 or busy.done())
             await proxy.accept()
-            await until(lambda: guard.breaker.live or busy.done())
+            await until(lambda: not guard.breaker.busy or busy.done())
         await busy
         await guard.recovered()
     verdict = rig.check(history.ops())

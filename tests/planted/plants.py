@@ -94,7 +94,7 @@ PLANTS = [
     Plant(
         "no in-band guard",
         "A late copy of a batch is not applied a second time.",
-        "core/replay.py",
+        "core/marking.py",
         'watch + pack((b"EVAL", GUARD, b"1"',
         'watch + pack((b"EVAL", b"return 1", b"1"',
         (CUTS + "test_a_late_copy_during_the_drain[valkey]",),
@@ -110,7 +110,7 @@ PLANTS = [
     Plant(
         "WATCH without GET in the fallback",
         "Without EVAL a batch is sent only if the watermark is what it continues from.",
-        "core/replay.py",
+        "core/marking.py",
         "fine = guarded == 1 or guarded == expected.value()",
         "fine = guarded == 1 or self.mode is Mode.CHECKED",
         (REPLAY + "test_without_the_guard_script",),
@@ -134,7 +134,7 @@ PLANTS = [
     Plant(
         "the watermark is left behind",
         "A replay leaves no key of ours on the server.",
-        "core/replay.py",
+        "core/marking.py",
         "            if (yield from self._use(db)):\n",
         "            if not db and (yield from self._use(db)):\n",
         (RECOVERY + "test_aclose_leaves_no_watermark[valkey]",),
@@ -142,7 +142,7 @@ PLANTS = [
     Plant(
         "the watermark is primed over a late copy's",
         "Of two primings that are on their way only one takes place.",
-        "core/replay.py",
+        "core/marking.py",
         '*((b"NX",) if found is None else ())',
         "*()",
         (HOLES + "test_a_watermark_that_came_between_is_not_written_over",),
@@ -175,8 +175,8 @@ PLANTS = [
         "two databases in one batch",
         "A write goes to the database that it was called on.",
         "core/replay.py",
-        "            if entry.db != batch.db or len(batch.entries) >= limit",
-        "            if len(batch.entries) >= limit",
+        "            if entry.db != batch.db or (count and count + size > limit):",
+        "            if count and count + size > limit:",
         (REPLAY + "test_exactly_once_and_in_order[calm]",),
     ),
     Plant(
@@ -191,26 +191,26 @@ PLANTS = [
         "expired entry skipped",
         "A write whose deadline has passed is still sent: the old value must go.",
         "core/replay.py",
-        "        elif self.mode is Mode.BARE and not entry.safe_twice:\n",
+        "        elif self.mode is Mode.BARE and (entry.parts or not entry.safe_twice):\n",
         "        elif entry.ttl_ms is not None and entry.age(now) * 1000 > entry.ttl_ms:\n"
         '            self._aside.setdefault(entry.seq, ("age", None))\n'
-        "        elif self.mode is Mode.BARE and not entry.safe_twice:\n",
+        "        elif self.mode is Mode.BARE and (entry.parts or not entry.safe_twice):\n",
         (RECOVERY + "test_a_time_to_live_counts_from_the_call[valkey]",),
     ),
     Plant(
         "max_age is not looked at",
         "A queued write older than max_age is set aside.",
         "core/replay.py",
-        "entry.age(now) > limit",
-        "entry.age(now) > 2 * limit",
+        "entry.age(now) > self._youngest(entry):",
+        "entry.age(now) > 2 * self._youngest(entry):",
         (BOUNDS + "test_too_old",),
     ),
     Plant(
         "what was tried may be set aside as too old",
         "An entry that was sent, and may still arrive, is not set aside for its age.",
         "core/replay.py",
-        "        if entry.seq > self._tried and entry.age(now) > limit:\n",
-        "        if entry.age(now) > limit:\n",
+        "        if entry.seq > self._tried and entry.age(now) > self._youngest(entry):\n",
+        "        if entry.age(now) > self._youngest(entry):\n",
         (HOLES + "test_what_was_sent_once_does_not_grow_too_old",),
     ),
     Plant(
@@ -236,14 +236,14 @@ PLANTS = [
         "out of memory drains what grows",
         "Under OOM only deletes and expiries drain without the watermark.",
         "core/replay.py",
-        "            elif denied and (entry.grows or not entry.safe_twice):\n",
+        "            elif denied and (entry.grows or not entry.safe_twice or entry.parts):\n",
         "            elif denied and not entry.safe_twice:\n",
         (OUTAGE + "test_out_of_memory_after_an_outage[valkey]",),
     ),
     Plant(
         "each drain has the same session",
         "A late copy of an earlier drain's batch never meets a watermark that it expects.",
-        "core/replay.py",
+        "core/marking.py",
         "mark = Mark(self._new_session(), self._confirmed)",
         'mark = Mark(b"same", self._confirmed)',
         (
@@ -255,7 +255,7 @@ PLANTS = [
         "without rights what is not safe twice is sent all the same",
         "A write that nothing keeps exactly once is set aside or refused.",
         "core/replay.py",
-        "        elif self.mode is Mode.BARE and not entry.safe_twice:\n",
+        "        elif self.mode is Mode.BARE and (entry.parts or not entry.safe_twice):\n",
         "        elif self.mode is Mode.BARE and entry.db < 0:\n",
         (
             RECOVERY

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,10 @@ from ..seam.packed import Call, Packed, commands_of
 from ..seam.replies import OwnReplies
 from .handshake import put_up_fence
 from .wire import PUBSUB, SESSION, GuardedSocket, Tie
+
+#: The task that has called, where the command runs in another (`wait_for` before Python 3.12,
+#: `gather`): what it was told is told to the caller.
+caller: ContextVar[asyncio.Task[Any] | None] = ContextVar("resilient_redis_caller", default=None)
 
 # Seconds between two attempts for one caller while the breaker is still closed.
 _PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)
@@ -111,7 +116,7 @@ class GuardedSender(GuardedSocket):
         if self._tied is Tie.WATCHES:
             # What was read under WATCH is void after an outage: nothing of it may be answered.
             batch = [untold(command) for command in batch]
-        owner, db = asyncio.current_task(), int(self.db)
+        owner, db = caller.get() or asyncio.current_task(), int(self.db)
         start = breaker.clock()
         if not self._losses:
             began, self._began = self._began or start, None
@@ -230,9 +235,10 @@ class GuardedSender(GuardedSocket):
         exists = await self._exist([keys for _, keys in risky], seconds)
         if exists is None:
             return None
-        # Told once; whoever writes again knows what he does.
-        reads.discard(db, [key for _, keys in risky for key in keys])
-        found = [name for (name, _), there in zip(risky, exists, strict=True) if there]
+        # Until it has read: a retry around the write alone knows nothing more.
+        answers = list(zip(risky, exists, strict=True))
+        reads.discard(db, [key for (_, keys), there in answers if not there for key in keys])
+        found = [name for (name, _), there in answers if there]
         return Refuse(found[0], READ_AS_NEUTRAL) if found else None
 
     async def _exist(self, premises: list[tuple[bytes, ...]], seconds: float) -> list[bool] | None:

@@ -22,6 +22,7 @@ from ..seam.pools import (
     stock_class,
 )
 from .breaker import RedisCircuitBreaker
+from .carry import caller
 from .connection import GuardedConnection, guarded_class
 from .wire import endpoint_of
 
@@ -59,11 +60,29 @@ class _FastPath(Redis):
     _offline: OfflineReplies | None
 
     def execute_command(self, *args: Any, **options: Any) -> Coroutine[Any, Any, Any]:
+        # Not `async`: here the caller's own task runs, whoever awaits what is returned.
+        try:
+            owner = asyncio.current_task()
+        except RuntimeError:
+            owner = None  # no loop runs yet
         if self._breaker.closed:
-            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
-        return self._answered(args, options)
+            return self._sent(owner, args, options)
+        return self._answered(owner, args, options)
 
-    async def _answered(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    async def _sent(
+        self, owner: asyncio.Task[Any] | None, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
+        if owner is None or owner is asyncio.current_task():
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+        token = caller.set(owner)
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+        finally:
+            caller.reset(token)
+
+    async def _answered(
+        self, owner: asyncio.Task[Any] | None, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Any:
         breaker = self._breaker
         if breaker.breath_is_due():
             await asyncio.sleep(0)
@@ -72,11 +91,11 @@ class _FastPath(Redis):
             replies = self._offline = OfflineReplies(self)
         (command,) = breaker.ruled([command_of(args, replies.encoder)])
         if breaker.closed or command.shape.blocking:  # closed meanwhile, or to be waited for
-            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # redis-py
+            return await self._sent(owner, args, options)
         step = breaker.away_step(command)
         if isinstance(step, Refuse):
             raise refusal(breaker, step)
-        owner = asyncio.current_task()
+        owner = owner or asyncio.current_task()
         breaker.start_recovery()
         if step is Step.NEUTRAL:
             breaker.provenance.neutral(owner, command, replies.db)

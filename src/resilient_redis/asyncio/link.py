@@ -13,7 +13,8 @@ from ..core.exchange import UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError
 from ..core.fence import Identity, identity_of
 from ..core.wire import pack
 from ..seam.failures import parse_error
-from ..seam.replies import MISSING, is_push, make_reader
+from ..seam.replies import MISSING, PUSH, make_reader
+from ..seam.sockets import make_room
 
 T = TypeVar("T")
 
@@ -66,6 +67,7 @@ class Link:
         link = cls(template.make(), template.timeout)
         try:
             await link._connection.connect()  # type: ignore[no-untyped-call]  # redis-py
+            make_room(link._connection._writer)
             asks = pack((b"PING",)) + pack((b"CLIENT", b"INFO"))
             pong, info = await link.exchange(Exchange(asks, 2))
             # Any other error (NOPERM, MISCONF: PING is refused like a write) is an answer.
@@ -90,7 +92,7 @@ class Link:
         while len(replies) < ask.receive:
             reply = self._replies.gets()
             if reply is not MISSING:
-                if not is_push(reply):
+                if type(reply) is not PUSH:  # that answers no command
                     replies.append(reply)
                 continue
             try:

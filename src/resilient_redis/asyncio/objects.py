@@ -279,7 +279,7 @@ class ObjectGuard:
                 breaker.failure(era, error, call.at)
                 error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
             raise
-        reads.discard(0, premise)
+        reads.discard(0, [key for key, there in zip(premise, present, strict=True) if not there])
         if any(present):
             raise refusal(breaker, Refuse(command.shape.name, READ_AS_NEUTRAL))
 

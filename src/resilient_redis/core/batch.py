@@ -43,19 +43,38 @@ class Batch:
     last: int  # the sequence number up to which this batch settles the journal
     entries: list[Entry] = field(default_factory=list)
     aside: list[Entry] = field(default_factory=list)  # not to be sent
+    count: int = 0  # how many commands it is, and the server replies to
 
-    @property
-    def count(self) -> int:
-        """How many commands it is, and the server replies to."""
-        return sum(entry.count for entry in self.entries)
+    def payload(self, now: float, server_ms: int) -> bytes:
+        """What is sent; see `Entry.at_deadline`."""
+        return b"".join(
+            [
+                entry.payload
+                if entry.ttl_ms is None and not entry.parts
+                else entry.at_deadline(now, server_ms)
+                for entry in self.entries
+            ]
+        )
 
     def replied(self, replies: Sequence[Any]) -> Iterator[tuple[Entry, Any]]:
         """Each entry with its reply; that of a transaction is a list."""
         at = 0
         for entry in self.entries:
-            end = at + entry.count
-            yield entry, list(replies[at:end]) if entry.parts else replies[at]
-            at = end
+            if entry.parts:
+                yield entry, list(replies[at : at + entry.size])
+            else:
+                yield entry, replies[at]
+            at += entry.size if entry.parts else 1
+
+
+def between(source: Source, after: int, upto: int) -> list[Entry]:
+    """The entries behind `after`, `upto` included."""
+    found = []
+    for entry in source.read(after):
+        if entry.seq > upto:
+            break
+        found.append(entry)
+    return found
 
 
 def in_doubt(entries: list[Entry]) -> list[Entry]:

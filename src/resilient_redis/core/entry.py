@@ -7,7 +7,7 @@ the drain, because it is computed from the server's clock then (`at_deadline`).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .command import Command
 from .wire import pack
@@ -15,11 +15,11 @@ from .wire import pack
 # seq, monotonic time of the call, ms to live (-1: none), where the deadline goes, seconds until it
 # is set aside (-1: as the journal says), db, flags, length of the name, length of the payload
 _HEADER = struct.Struct("<QdqIdHBBI")
+_names: dict[bytes, str] = {}  # of the commands that have been journaled: a few dozen
 _SAFE_TWICE, _GROWS, _UNIT = 1, 2, 4
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One acknowledged write, or a transaction of `parts`.
 
     `at` is the monotonic time of the caller's call, in seconds; `payload` the RESP bytes, with a
@@ -39,7 +39,7 @@ class Entry:
     parts: tuple[Entry, ...] = ()
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many commands it is."""
         return len(self.parts) or 1
 
@@ -119,15 +119,20 @@ def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
     body = start + name_len
     end = body + length
     parts: list[Entry] = []
-    next_part = body if flags & _UNIT else end
-    while next_part < end:
-        part, next_part = decode(record, next_part)
-        parts.append(part)
+    if flags & _UNIT:
+        next_part = body
+        while next_part < end:
+            part, next_part = decode(record, next_part)
+            parts.append(part)
+    raw = bytes(record[start:body])
+    name = _names.get(raw)
+    if name is None:
+        name = _names[raw] = raw.decode()
     return Entry(
         seq,
         at,
         db,
-        record[start:body].decode(),
+        name,
         bytes(record[body:end]),
         None if ttl < 0 else ttl,
         gap,

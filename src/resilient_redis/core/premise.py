@@ -4,8 +4,8 @@
 write the default over real data. So a write to a key that the same task has read as neutral is
 applied only if the key really is absent; else it is set aside.
 
-What takes keys away or lets them expire carries nothing of what was read (cache-aside deletes what
-it could not read), and is always applied.
+What takes keys away carries nothing of what was read (cache-aside deletes what it could not read),
+and is applied, unless the same task then writes the key anew: the two go together.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ from .wire import pack
 #: conditional: a write too many may be set aside, no data are destroyed.
 MAX_KEYS = 10_000
 
-_UNCONDITIONAL = frozenset(
-    {"DEL", "UNLINK", "EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST"}
-)
+_REMOVALS = frozenset({"DEL", "UNLINK"})
+# They belong to a write that the same task has made before, if there is one.
+_EXPIRIES = frozenset({"EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST"})
 
 
 class NeutralReads:
     """The keys that one task has read as neutral."""
 
-    __slots__ = ("_keys", "_latest", "_overflown", "_written")
+    __slots__ = ("_conditional", "_keys", "_latest", "_overflown", "_removals", "_written")
 
     def __init__(self) -> None:
         self._keys: set[tuple[int, bytes]] = set()
         self._written: set[tuple[int, bytes]] = set()
+        self._conditional: set[tuple[int, bytes]] = set()  # a write depends on their absence
+        self._removals: dict[tuple[int, bytes], list[int]] = {}  # entries that delete what was read
         self._overflown = False
         # What the batch that is being answered has added, to `_keys` and to `_written`.
         self._latest: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]] = ([], [])
@@ -70,7 +72,24 @@ class NeutralReads:
 
     def discard(self, db: int, keys: Iterable[bytes]) -> None:
         """The task has been told the truth about these keys."""
-        self._keys.difference_update((db, key) for key in keys)
+        places = [(db, key) for key in keys]
+        self._keys.difference_update(places)
+        self._conditional.difference_update(places)
+
+    def depends(self, db: int, keys: Iterable[bytes]) -> list[int]:
+        """A write that is applied only if `keys` are absent was queued. Returns the entries that
+        are to take `keys` away before it: `DEL k · HSET k` must not end with neither.
+        """
+        places = [(db, key) for key in keys]
+        self._conditional.update(places)
+        return [seq for place in places for seq in self._removals.get(place, ())]
+
+    def removed(self, db: int, command: Command, seq: int) -> None:
+        """`command` is entry `seq`."""
+        if command.shape.name in _REMOVALS:
+            for key in command.shape.keys:
+                if (db, key) in self._keys:
+                    self._removals.setdefault((db, key), []).append(seq)
 
     def __bool__(self) -> bool:
         return bool(self._keys) or self._overflown
@@ -78,17 +97,27 @@ class NeutralReads:
     def recovered(self) -> None:
         """The journal is empty: what the task has written is there to be read."""
         self._written.clear()
+        self._removals.clear()
 
     def premise_of(self, command: Command, db: int) -> tuple[bytes, ...]:
         """The keys that have to be absent for `command` to be applied."""
         if command.parts:
             return tuple(key for part in command.parts for key in self.premise_of(part, db))
         shape = command.shape
-        if shape.kind not in (Kind.WRITE, Kind.COUNTER) or shape.name in _UNCONDITIONAL:
+        if shape.kind not in (Kind.WRITE, Kind.COUNTER) or shape.name in _REMOVALS:
             return ()
+        if shape.name in _EXPIRIES:
+            return tuple(key for key in shape.keys if (db, key) in self._conditional)
         if self._overflown:
             return shape.keys
         return tuple(key for key in shape.keys if (db, key) in self._keys)
+
+
+def shows_absence(command: Command) -> bool:
+    """Whether a neutral answer to `command` says that its keys are empty. GETDEL reads a whole
+    value; who finds nothing to pop, and pushes, has not.
+    """
+    return command.shape.kind is Kind.READ or command.shape.name == "GETDEL"
 
 
 class Premises:
@@ -99,7 +128,8 @@ class Premises:
         self._absent: set[tuple[int, bytes]] = set()  # before the drain; what is there now is ours
 
     def add(self, seq: int, db: int, keys: tuple[bytes, ...]) -> None:
-        self._unchecked[seq] = (db, keys)
+        _, others = self._unchecked.get(seq, (db, ()))
+        self._unchecked[seq] = (db, (*others, *keys))
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._unchecked

@@ -22,17 +22,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .batch import Batch, Listener, Source, Unavailable, available, error_in, in_doubt, sound
+from .batch import (
+    Batch,
+    Listener,
+    Source,
+    Unavailable,
+    available,
+    between,
+    error_in,
+    in_doubt,
+    sound,
+)
 from .entry import Entry
 from .exchange import HOLDING, Dialogue, Exchange, Replies, ReplyError, is_forbidden
+from .marking import Marking
 from .premise import Premises
 from .rights import Mode
 from .servertime import ServerTime
-from .watermark import GUARD, Mark, read_mark
+from .watermark import Mark, read_mark
 from .wire import pack
 
 
-class Replay:
+class Replay(Marking):
     """Plans batches, reads their replies, and knows how far the server has come.
 
     `new_session` gives a token unlike any before; `clock` is monotonic seconds, `wall_ms` our unix
@@ -52,27 +63,20 @@ class Replay:
         batch_size: int = 1000,
         confirmed: int = 0,
     ) -> None:
-        self.mode = Mode.GUARDED
+        super().__init__(watermark, new_session, confirmed)
         self.held: str | None = None  # the code under which the server took no writes last time
         self.applied_count = 0
         self.premises = Premises()
         self._source = source
         self._listener = listener
-        self._watermark = watermark
-        self._new_session = new_session
         self._clock = clock
         self._batch_size = batch_size
-        self._confirmed = confirmed  # all up to here is settled
         self._tried = confirmed  # all up to here was sent once, on some connection
         self._before = confirmed  # all up to here was sent on an earlier connection
         self._aside: dict[int, tuple[str, ReplyError | None]] = {}
-        self._marks: dict[int, Mark] = {}  # what W holds in each database in which we set it
-        self._dirty: set[int] = set()  # databases in which W may stand
         self._in_flight: Batch | None = None
+        self._last: tuple[Batch, Replies] | None = None  # is in, and not settled yet
         self._blocked = False  # the server has refused a write in this run
-        self._selected = 0
-        self._armed: int | None = None  # the database whose W is watched, and is what we expect
-        self._barred: dict[int, ReplyError] = {}  # databases that cannot be selected
         self._time = ServerTime(clock, wall_ms)
 
     def run(self, *, fresh: bool = True) -> Dialogue[str | None]:
@@ -90,36 +94,25 @@ class Replay:
         if self._in_flight is not None:
             yield from self._read_watermark(self._in_flight.db)
             self._in_flight = None
+        prepared: Batch | None = None
         while True:
+            if prepared is None or self.premises:
+                self._settle_last()
             if self.premises:
                 yield from self._check_premises()
-            batch = self._build()
+                prepared = None
+            batch = prepared or self._build(self._confirmed)
+            prepared = None
             if batch is None:
                 self.held = None
                 self.premises.forget()
                 return None
             if batch.entries:
-                yield from self._send(batch)
+                prepared = yield from self._send(batch)
             elif batch.aside:
                 self._settle(batch, [])
             else:
                 return self.held  # what stands at the front has to wait
-
-    @property
-    def tidy(self) -> bool:
-        """No watermark of ours stands on the server."""
-        return not self._dirty
-
-    def cleanup(self) -> Dialogue[None]:
-        """Deletes W where it was set; the journal is empty."""
-        for db in sorted(self._dirty):
-            if (yield from self._use(db)):
-                (reply,) = yield Exchange(pack((b"DEL", self._watermark)), 1)
-                if isinstance(reply, ReplyError) and not is_forbidden(reply):
-                    continue  # READONLY, LOADING …: later
-            self._dirty.discard(db)
-        self._marks.clear()
-        self._armed = None
 
     # -- where the server stands ----------------------------------------------------------
 
@@ -135,7 +128,7 @@ class Replay:
             found = read_mark(sound(reply), mark.session)
         if found is None:
             # W is gone. What an earlier connection sent may be in or not: nobody can say.
-            for entry in in_doubt(self._entries(self._confirmed, self._before)):
+            for entry in in_doubt(between(self._source, self._confirmed, self._before)):
                 self._aside.setdefault(entry.seq, ("watermark", None))
             self._marks.clear()
         elif found.seq < mark.seq:
@@ -143,7 +136,7 @@ class Replay:
             self._listener.lost_data(mark.seq, found.seq)
             self._marks.clear()
         else:
-            for entry in self._entries(self._confirmed, found.seq):
+            for entry in between(self._source, self._confirmed, found.seq):
                 if entry.seq in self._aside:
                     self._set_aside(entry)
                 else:
@@ -151,178 +144,109 @@ class Replay:
             self._confirm(found.seq)
             self._marks[db] = found
 
-    def _entries(self, after: int, upto: int) -> list[Entry]:
-        found = []
-        for entry in self._source.read(after):
-            if entry.seq > upto:
-                break
-            found.append(entry)
-        return found
-
-    def _use(self, db: int) -> Dialogue[bool]:
-        """Selects `db`. False where the server does not let us."""
-        if self._selected == db:
-            return True
-        (reply,) = yield Exchange(pack((b"SELECT", b"%d" % db)), 1)
-        available(reply)
-        if isinstance(reply, ReplyError):
-            self._barred[db] = reply
-            return False
-        self._selected = db
-        return True
-
     # -- sending --------------------------------------------------------------------------
 
-    def _build(self) -> Batch | None:
-        """The next batch. None: nothing is left. An empty one: what is left has to wait."""
+    def _build(self, after: int) -> Batch | None:
+        """The batch behind entry `after`. None: nothing is left. An empty one: what is left has to
+        wait.
+        """
         now = self._clock()
         denied = self._blocked and self.held == "OOM"
         # A server that held writes is tried with one entry first.
         limit = self._batch_size if self.held is None or denied else 1
         batch: Batch | None = None
         count = 0
-        for entry in self._source.read(self._confirmed):
+        watched = bool(self._aside or self._barred or self.premises) or self.mode is Mode.BARE
+        for entry in self._source.read(after):
             if batch is None:
                 bare = denied or self.mode is Mode.BARE
-                batch = Batch(entry.db, bare, self._confirmed)
+                batch = Batch(entry.db, bare, after)
                 if self._blocked and not denied:
                     break
-            if entry.db != batch.db or entry.seq in self.premises:
+            size = len(entry.parts) or 1
+            if entry.db != batch.db or (count and count + size > limit):
                 break
-            if count and count + entry.count > limit:
+            if watched and entry.seq in self.premises:
                 break
-            if self._is_aside(entry, now):
+            if (watched or now - entry.at > self._youngest(entry)) and self._is_aside(entry, now):
                 batch.aside.append(entry)
             elif denied and (entry.grows or not entry.safe_twice or entry.parts):
                 break  # deletes and expiries drain without W, because SET W is denied as well
             else:
                 batch.entries.append(entry)
-                count += entry.count
+                count += size
             batch.last = entry.seq
+        if batch is not None:
+            batch.count = count
         return batch
+
+    def _youngest(self, entry: Entry) -> float:
+        """The age from which on `entry` is looked at more closely."""
+        return self._source.max_age if entry.max_age is None else entry.max_age
 
     def _check_premises(self) -> Dialogue[None]:
         for seq in (yield from self.premises.check(self._use)):
-            self._aside.setdefault(seq, ("premise", None))
+            if seq > self._confirmed:
+                self._aside.setdefault(seq, ("premise", None))
 
     def _is_aside(self, entry: Entry, now: float) -> bool:
         if entry.db in self._barred:
             # In another database its writes would be somebody else's data.
             self._aside.setdefault(entry.seq, ("error", self._barred[entry.db]))
-        limit = self._source.max_age if entry.max_age is None else entry.max_age
-        if entry.seq > self._tried and entry.age(now) > limit:
+        if entry.seq > self._tried and entry.age(now) > self._youngest(entry):
             self._aside.setdefault(entry.seq, ("age", None))
         elif self.mode is Mode.BARE and (entry.parts or not entry.safe_twice):
             self._aside.setdefault(entry.seq, ("rights", None))
         return entry.seq in self._aside
 
-    def _send(self, batch: Batch) -> Dialogue[None]:
-        """Sends `batch` if W allows it, and settles what the replies settle."""
+    def _send(self, batch: Batch) -> Dialogue[Batch | None]:
+        """Sends `batch` if W allows it, and settles what the replies settle. Returns the batch
+        behind it, if all went well: it is made while the server is at work.
+        """
+        if batch.bare or self._armed != batch.db:
+            self._settle_last()
         if not (yield from self._use(batch.db)):
-            return
-        payload = self._payload(batch)
+            return None
+        now = self._clock()
+        payload = batch.payload(now, self._time.at(now))
         if batch.bare:
             self._on_its_way(batch)
             self._judge_bare(batch, (yield Exchange(payload, batch.count)))
-            return
+            return None
         if self._armed != batch.db and not (yield from self._arm(batch.db)):
-            return
+            return None
         self._armed = None
         self._on_its_way(batch)
         done = Mark(self._marks[batch.db].session, batch.last)
         setting = pack((b"SET", self._watermark, done.value()))
         # What arms the next batch travels along.
         ask = pack((b"MULTI",)) + payload + setting + pack((b"EXEC",)) + self._arming(done)
-        _, *replies, watched, guarded = yield Exchange(ask, batch.count + 5)
+        try:
+            yield Exchange(ask, 0)
+        finally:
+            # The batch before, while the server is at work on this one.
+            self._settle_last()
+        following = self._build(batch.last)
+        _, *replies, watched, guarded = yield Exchange(b"", batch.count + 5)
         self._in_flight, outcome = None, replies[-1]
         if isinstance(outcome, list):
             self._marks[batch.db] = done
             self.held = None
-            self._settle(batch, outcome[:-1])
+            self._last = (batch, outcome[:-1])
             if self._is_armed(watched, guarded, done):
                 self._armed = batch.db
-        elif isinstance(outcome, ReplyError):
+            return following if following and following.entries else None
+        if isinstance(outcome, ReplyError):
             self._judge_abort(batch, replies)
         else:
             yield from self._read_watermark(batch.db)
+        return None
 
     def _on_its_way(self, batch: Batch) -> None:
         self._in_flight = batch
         self._tried = max(self._tried, batch.last)
 
-    def _arming(self, expected: Mark) -> bytes:
-        """WATCH, and the question whether W is what we expect."""
-        watch = pack((b"WATCH", self._watermark))
-        if self.mode is Mode.CHECKED:
-            return watch + pack((b"GET", self._watermark))
-        return watch + pack((b"EVAL", GUARD, b"1", self._watermark, expected.value()))
-
-    def _is_armed(self, watched: Any, guarded: Any, expected: Mark) -> bool:
-        fine = guarded == 1 or guarded == expected.value()
-        return fine and not isinstance(watched, ReplyError)
-
-    def _arm(self, db: int) -> Dialogue[bool]:
-        """Makes sure of W in `db`. False where it has to be looked at anew, or writes are held."""
-        if db not in self._marks and not (yield from self._prime(db)):
-            return False
-        expected = self._marks[db]
-        ask = pack((b"UNWATCH",)) + self._arming(expected)
-        _, watched, guarded = yield Exchange(ask, 3)
-        for reply in (watched, guarded):
-            available(reply)
-            if isinstance(reply, ReplyError):
-                self._judge_watermark(reply)
-                return False
-        if not self._is_armed(watched, guarded, expected):
-            yield from self._read_watermark(db)
-            return False
-        return True
-
-    def _prime(self, db: int) -> Dialogue[bool]:
-        """Sets W to where we are, under a new session. False where that has to be tried again, or
-        the server takes no writes.
-
-        In two steps: bytes of the second that arrive late find a W that has changed under them.
-        NX: a late copy of both finds a W.
-        """
-        mark = Mark(self._new_session(), self._confirmed)
-        watch = pack((b"WATCH", self._watermark)) + pack((b"GET", self._watermark))
-        _, watched, found = yield Exchange(pack((b"UNWATCH",)) + watch, 3)
-        available(watched)
-        if isinstance(watched, ReplyError):
-            self._judge_watermark(watched)
-            return False
-        self._dirty.add(db)
-        setting = (b"SET", self._watermark, mark.value(), *((b"NX",) if found is None else ()))
-        ask = pack((b"MULTI",)) + pack(setting) + pack((b"EXEC",))
-        _, queued, outcome = yield Exchange(ask, 3)
-        if isinstance(outcome, ReplyError):
-            error = queued if isinstance(queued, ReplyError) else outcome
-            available(error)
-            self._judge_watermark(error)
-            return False
-        if outcome is None or outcome == [None]:
-            return False
-        self._marks[db] = mark
-        return True
-
-    def _payload(self, batch: Batch) -> bytes:
-        now = self._clock()
-        server_ms = self._time.at(now)
-        return b"".join([entry.at_deadline(now, server_ms) for entry in batch.entries])
-
     # -- replies --------------------------------------------------------------------------
-
-    def _judge_watermark(self, error: ReplyError) -> None:
-        """W cannot be set, watched or guarded: do without the script, or without W."""
-        if error.code in HOLDING:
-            self._hold(error.code)
-        elif self.mode is Mode.GUARDED:
-            self.mode = Mode.CHECKED
-        elif is_forbidden(error):
-            self.mode = Mode.BARE
-        else:
-            raise error
 
     def _judge_abort(self, batch: Batch, replies: Replies) -> None:
         """EXECABORT: the server refused commands as it queued them, and said which."""
@@ -366,6 +290,11 @@ class Replay:
         self._blocked = True
 
     # -- settling -------------------------------------------------------------------------
+
+    def _settle_last(self) -> None:
+        if self._last is not None:
+            (batch, replies), self._last = self._last, None
+            self._settle(batch, replies)
 
     def _settle(self, batch: Batch, replies: Replies) -> None:
         """The batch is in. An entry that the server refused by itself is set aside."""

@@ -83,11 +83,15 @@ class MemoryJournal:
             offset = self._front if segment is self._segments[0] else 0
             if cursor is not None and cursor[1] is segment:
                 offset = cursor[2]
-            while offset < len(segment.data):
-                entry, offset = decode(segment.data, offset)
-                if entry.seq > after:
-                    self._cursors.append((entry.seq, segment, offset))
-                    yield entry
+            before = now = None
+            try:
+                while offset < len(segment.data):
+                    entry, offset = decode(segment.data, offset)
+                    if entry.seq > after:
+                        before, now = now, (entry.seq, segment, offset)
+                        yield entry
+            finally:
+                self._cursors.extend(cursor for cursor in (before, now) if cursor is not None)
 
     def confirm(self, seq: int) -> None:
         self._confirmed = max(self._confirmed, min(seq, self._next - 1))

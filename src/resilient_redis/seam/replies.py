@@ -102,9 +102,8 @@ def make_reader() -> Any:
     return hiredis.Reader(replyError=ReplyError, notEnoughData=MISSING)
 
 
-def is_push(reply: Any) -> bool:
-    """Whether it is a RESP3 push, which answers no command. hiredis tells from 3.2 on."""
-    return HIREDIS and isinstance(reply, getattr(hiredis, "PushNotification", ()))
+#: The class of a RESP3 push, which answers no command; hiredis has one from 3.2 on.
+PUSH: Any = getattr(hiredis, "PushNotification", None) if HIREDIS else None
 
 
 def encode_reply(value: Any, protocol: int) -> bytes:

@@ -49,3 +49,12 @@ def nobody_awaits_its_end(writer: asyncio.StreamWriter) -> None:
 def _retrieve(future: asyncio.Future[None]) -> None:
     if not future.cancelled():
         future.exception()
+
+
+def make_room(writer: asyncio.StreamWriter | None) -> None:
+    """So that the kernel takes a batch of the replay at once: the next one is made while the server
+    is at work on it, and not while half of it waits here.
+    """
+    sock = None if writer is None else writer.transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
