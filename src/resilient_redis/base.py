@@ -65,6 +65,7 @@ class BreakerBase:
         self._core = Breaker(settings.failure_threshold, self._rate)
         policy = settings.policy or Policy.cache()
         self._rules = tuple(rule.compiled for rule in policy.rules)
+        self.has_rules = bool(self._rules)
         self.provenance = Provenance()
         self._gate_opened = 0.0
         self._observers = Observers(self.name)

@@ -19,6 +19,7 @@ class Provenance:
 
     def __init__(self) -> None:
         self._reads: weakref.WeakKeyDictionary[Any, NeutralReads] = weakref.WeakKeyDictionary()
+        self._latest: tuple[weakref.ref[Any], NeutralReads] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._reads)
@@ -33,16 +34,22 @@ class Provenance:
         return reads
 
     def _of(self, owner: Any) -> NeutralReads:
+        if self._latest is not None and self._latest[0]() is owner and self._reads:
+            return self._latest[1]  # most often the one who has just asked asks again
         reads = self._reads.get(owner)
         if reads is None:
             reads = self._reads[owner] = NeutralReads()
+        self._latest = (weakref.ref(owner), reads)
         return reads
 
     def neutral(self, owner: Any, command: Command, db: int) -> None:
         """`owner` was told that there is nothing in the keys of `command`."""
-        for part in command.parts or (command,):
-            if shows_absence(part):
-                self._of(owner).add(db, part.shape.keys)
+        if not command.parts:
+            if shows_absence(command):
+                self._of(owner).add(db, command.shape.keys)
+            return
+        for part in command.parts:
+            self.neutral(owner, part, db)
 
     def queued(self, owner: Any, command: Command, db: int) -> tuple[bytes, ...]:
         """`owner` writes; the keys that have to be absent for that."""
@@ -57,7 +64,7 @@ class Provenance:
         for owner, reads in list(self._reads.items()):
             reads.recovered()
             if not reads:
-                del self._reads[owner]
+                self._forget(owner)
 
     def live(self, owner: Any, batch: Sequence[Command], db: int) -> None:
         """`owner` reads from the server again."""
@@ -69,9 +76,14 @@ class Provenance:
                 if shows_absence(part):
                     reads.discard(db, part.shape.keys)
         if not reads:
-            del self._reads[owner]
+            self._forget(owner)
+
+    def _forget(self, owner: Any) -> None:
+        del self._reads[owner]
+        self._latest = None
 
     def expire(self, since_recovery: float) -> None:
         """`since_recovery`: seconds since the gate opened."""
         if since_recovery > LIFETIME:
             self._reads.clear()
+            self._latest = None

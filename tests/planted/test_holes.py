@@ -70,12 +70,15 @@ class Bench:
     def drive(self, dialogue: Dialogue[Any], before: Callable[[Exchange], bool]) -> Any:
         """On one connection. Where `before` says so what it sends does not arrive, and it dies."""
         client = self.server.connect()
+        unread: list[Any] = []
         try:
             ask = next(dialogue)
             while True:
                 if before(ask):
                     raise ConnectionResetError
-                ask = dialogue.send(self.server.feed(client, ask.send))
+                unread += self.server.feed(client, ask.send)
+                replies, unread = unread[: ask.receive], unread[ask.receive :]
+                ask = dialogue.send(replies)
         except StopIteration as stop:
             return stop.value
         finally:

@@ -177,10 +177,12 @@ class RedisCircuitBreaker(BreakerBase):
     def start_recovery(self) -> None:
         """Recovery runs while there is something to recover, and only then."""
         try:
-            loop = self.adopt()
+            loop = asyncio.get_running_loop()
         except RuntimeError:
             return  # no loop runs: the next command on one starts it
-        if self._recovery is not None and not self._recovery.done():
+        if self._loop is not loop:
+            self.adopt()
+        elif self._recovery is not None and not self._recovery.done():
             return
         if self.busy and not self._closed and self._object is None:
             self._recovery = loop.create_task(recover(self), name=f"{self.name}-recovery")

@@ -79,7 +79,10 @@ class Facade:
             raise AttributeError(name)
         client = self.client
         if not self.breaker.guards_object:
-            return getattr(client, name)
+            attribute = getattr(client, name)
+            if is_command(name):
+                self.__dict__[name] = attribute  # the next time it is found without this
+            return attribute
         if pool_of(client) is not None:
             if name in _COMPOSED:
                 return getattr(type(client), name).__get__(self)

@@ -23,7 +23,7 @@ from ..core.guard import Sent, Unknown, lost, writes
 from ..core.unit import grouped
 from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
-from ..seam.replies import OwnReplies
+from ..seam.replies import MISSING, PUSH, OwnReplies, at_hand
 from .breaker import RedisCircuitBreaker
 from .carry import TOO_OFTEN
 from .subscriber import GuardedSubscriber
@@ -72,12 +72,19 @@ class GuardedConnection(GuardedSubscriber):
                     continue
                 return reply
             try:
-                reply = await super().read_response(
-                    disable_decoding,
-                    timeout,
-                    disconnect_on_error=disconnect_on_error,
-                    push_request=push_request,
-                )
+                reply = self._buffered(disable_decoding)
+                if reply is MISSING:
+                    reply = await super().read_response(
+                        disable_decoding,
+                        timeout,
+                        disconnect_on_error=disconnect_on_error,
+                        push_request=push_request,
+                    )
+                elif isinstance(reply, Exception):
+                    raise reply
+                elif type(reply) is PUSH:
+                    await self._parser.handle_push_response(reply)  # type: ignore[attr-defined]  # hiredis's has it
+                    continue
             except ResponseError as error:
                 if await self._was_rejected(error):
                     continue
@@ -100,6 +107,13 @@ class GuardedConnection(GuardedSubscriber):
                 self._arrived(reply)
                 if not self._already_told():
                     return reply
+
+    def _buffered(self, disable_decoding: bool) -> Any:
+        """The next reply of a pipeline, if it has come with another."""
+        sent = self._sent
+        if sent is None or len(sent) == 1 or self.health_check_interval:
+            return MISSING
+        return at_hand(self._parser, disable_decoding)
 
     def _already_told(self) -> bool:
         """A transaction that is sent anew answers MULTI and its commands again: redis-py has read

@@ -21,6 +21,7 @@ from ..seam.pools import (
     replace_connections,
     stock_class,
 )
+from ..seam.replies import MISSING
 from .breaker import RedisCircuitBreaker
 from .carry import caller
 from .connection import GuardedConnection, guarded_class
@@ -89,7 +90,9 @@ class _FastPath(Redis):
         replies = self._offline
         if replies is None:
             replies = self._offline = OfflineReplies(self)
-        (command,) = breaker.ruled([command_of(args, replies.encoder)])
+        command = command_of(args, replies.encoder)
+        if breaker.has_rules:
+            (command,) = breaker.ruled([command])
         if breaker.closed or command.shape.blocking:  # closed meanwhile, or to be waited for
             return await self._sent(owner, args, options)
         step = breaker.away_step(command)
@@ -100,9 +103,11 @@ class _FastPath(Redis):
         if step is Step.NEUTRAL:
             breaker.provenance.neutral(owner, command, replies.db)
             breaker.count("neutral", command.shape.name)
-            return await replies.shape(
-                reply_bytes(command.shape, replies.protocol), args[0], options
-            )
+            reply = reply_bytes(command.shape, replies.protocol)
+            constant = replies.constant(reply, args[0], options)
+            if constant is not MISSING:
+                return constant
+            return await replies.shape(reply, args[0], options)
         try:
             answers = Answers(
                 breaker,

@@ -12,7 +12,9 @@ T = TypeVar("T")
 
 
 class Exchange(NamedTuple):
-    """Send these bytes, then receive so many replies."""
+    """Send these bytes, then receive so many replies; what is not received now is received later,
+    so that work can be done while the server is at its own.
+    """
 
     send: bytes
     receive: int

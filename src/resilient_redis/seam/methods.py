@@ -16,7 +16,7 @@ from redis.commands.core import AsyncCoreCommands
 
 from ..core.catalog import names
 from ..core.command import Kind
-from .replies import OwnReplies
+from .replies import MISSING, OwnReplies
 
 # The one command whose method has another name: `del` is a keyword of Python.
 _RENAMED = {"DEL": "delete"}
@@ -59,6 +59,7 @@ class OfflineReplies:
         self._own = OwnReplies(connection._parser, connection.encoder)
         self._reply = b""
         self._constants: dict[tuple[bytes, bool], Any] = {}
+        self._with_callback = client.response_callbacks
         self.encoder = connection.encoder
         self.protocol = int(connection.protocol)
         self.db = int(connection.db)
@@ -66,11 +67,16 @@ class OfflineReplies:
 
     async def shape(self, reply: bytes, command: Any, options: dict[str, Any]) -> Any:
         """What `parse_response` makes of it. Never waits."""
-        key = (reply, NEVER_DECODE in options)
-        if key in self._constants and command not in self._client.response_callbacks:
-            return self._constants[key]
         self._reply = reply
         return await self._client.parse_response(self, command, **options)  # type: ignore[arg-type]  # it reads the reply from here
+
+    def constant(self, reply: bytes, command: Any, options: dict[str, Any]) -> Any:
+        """The same without a coroutine, where the client has no callback for `command` and the
+        reply has been met before; else `MISSING`.
+        """
+        if command in self._with_callback:
+            return MISSING
+        return self._constants.get((reply, NEVER_DECODE in options), MISSING)
 
     async def read_response(self, disable_decoding: bool = False) -> Any:
         """For redis-py: this stands in for a connection."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..core.catalog import shape_of
+from ..core.catalog import ROWS, shape_of
 from ..core.command import Command
 
 Call = tuple[Any, ...]
+# Names as redis-py's methods give them, split.
+_METHODS = frozenset(row.name for row in ROWS)
+_words: dict[Any, tuple[bytes, ...]] = {}
 
 
 class Packed(list[bytes]):
@@ -27,7 +30,11 @@ class Packed(list[bytes]):
 def command_of(call: Call, encoder: Any) -> Command:
     """The command as it goes on the wire; redis-py splits "CONFIG GET" at the blank."""
     name, encode = call[0], encoder.encode
-    words = name.encode().split() if isinstance(name, str) else bytes(name).split()
+    words = _words.get(name)
+    if words is None:
+        words = tuple(name.encode().split() if isinstance(name, str) else bytes(name).split())
+        if isinstance(name, str) and name in _METHODS:
+            _words[name] = words
     values = [encode(arg) for arg in call[1:]]
     args = (*words, *[v if type(v) is bytes else bytes(v) for v in values])
     return Command(args, shape_of(args))
