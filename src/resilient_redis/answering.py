@@ -9,6 +9,7 @@ from .base import BreakerBase
 from .core.command import Command
 from .core.exchange import ReplyError
 from .core.guard import Answer, Refuse, Step
+from .core.premise import removed
 from .core.unit import span
 from .core.wire import reply_bytes
 from .errors import CommandRefused, JournalFull, OutcomeUnknown
@@ -49,6 +50,7 @@ class Answers:
         queued: list[Command] = []
         premises: list[tuple[bytes, ...]] = []
         read: set[bytes] = set()
+        cleared: set[bytes] = set()
         reads = breaker.provenance.begin(owner)
         # In the order of the batch: a read is no premise of a write that stands before it.
         for command, step in zip(batch, decision.steps, strict=True):
@@ -59,17 +61,18 @@ class Answers:
                 queued.append(command)
                 # Fetch and clear in one pipeline must not clear what was not fetched.
                 fetched = tuple(key for key in command.shape.keys if key in read)
-                premises.append((*breaker.provenance.queued(owner, command, db), *fetched))
+                told = breaker.provenance.queued(owner, command, db)
+                premise = (*(key for key in told if key not in cleared), *fetched)
+                premises.append(premise)
+                if not premise:
+                    cleared.update(removed(command))
         try:
             self.first = breaker.queue(queued, db, at, premises) if queued else 0
         except JournalFull:
             reads.undo()
             raise
-        for seq, (command, keys) in enumerate(zip(queued, premises, strict=True), self.first):
-            if keys:
-                for earlier in reads.depends(db, keys):
-                    breaker.replay.premises.add(earlier, db, keys)
-            reads.removed(db, command, seq)
+        reads.discard(db, cleared)
+        reads.depends(db, (key for premise in premises for key in premise))
         for command, step in zip(batch, decision.steps, strict=True):
             if step is not Step.SEND:
                 breaker.count("neutral" if step is Step.NEUTRAL else "queued", command.shape.name)

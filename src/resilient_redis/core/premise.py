@@ -5,7 +5,7 @@ write the default over real data. So a write to a key that the same task has rea
 applied only if the key really is absent; else it is set aside.
 
 What takes keys away carries nothing of what was read (cache-aside deletes what it could not read),
-and is applied, unless the same task then writes the key anew: the two go together.
+and is always applied; what the same task then writes to them goes over nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +28,12 @@ _EXPIRIES = frozenset({"EXPIRE", "PEXPIRE", "EXPIREAT", "PEXPIREAT", "PERSIST"})
 class NeutralReads:
     """The keys that one task has read as neutral."""
 
-    __slots__ = ("_conditional", "_keys", "_latest", "_overflown", "_removals", "_written")
+    __slots__ = ("_conditional", "_keys", "_latest", "_overflown", "_written")
 
     def __init__(self) -> None:
         self._keys: set[tuple[int, bytes]] = set()
         self._written: set[tuple[int, bytes]] = set()
         self._conditional: set[tuple[int, bytes]] = set()  # a write depends on their absence
-        self._removals: dict[tuple[int, bytes], list[int]] = {}  # entries that delete what was read
         self._overflown = False
         # What the batch that is being answered has added, to `_keys` and to `_written`.
         self._latest: tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]] = ([], [])
@@ -76,20 +75,9 @@ class NeutralReads:
         self._keys.difference_update(places)
         self._conditional.difference_update(places)
 
-    def depends(self, db: int, keys: Iterable[bytes]) -> list[int]:
-        """A write that is applied only if `keys` are absent was queued. Returns the entries that
-        are to take `keys` away before it: `DEL k · HSET k` must not end with neither.
-        """
-        places = [(db, key) for key in keys]
-        self._conditional.update(places)
-        return [seq for place in places for seq in self._removals.get(place, ())]
-
-    def removed(self, db: int, command: Command, seq: int) -> None:
-        """`command` is entry `seq`."""
-        if command.shape.name in _REMOVALS:
-            for key in command.shape.keys:
-                if (db, key) in self._keys:
-                    self._removals.setdefault((db, key), []).append(seq)
+    def depends(self, db: int, keys: Iterable[bytes]) -> None:
+        """A write that is applied only if `keys` are absent was queued."""
+        self._conditional.update((db, key) for key in keys)
 
     def __bool__(self) -> bool:
         return bool(self._keys) or self._overflown
@@ -97,12 +85,16 @@ class NeutralReads:
     def recovered(self) -> None:
         """The journal is empty: what the task has written is there to be read."""
         self._written.clear()
-        self._removals.clear()
 
     def premise_of(self, command: Command, db: int) -> tuple[bytes, ...]:
         """The keys that have to be absent for `command` to be applied."""
         if command.parts:
-            return tuple(key for part in command.parts for key in self.premise_of(part, db))
+            cleared: set[bytes] = set()
+            premise: list[bytes] = []
+            for part in command.parts:
+                premise += [key for key in self.premise_of(part, db) if key not in cleared]
+                cleared.update(removed(part))
+            return tuple(premise)
         shape = command.shape
         if shape.kind not in (Kind.WRITE, Kind.COUNTER) or shape.name in _REMOVALS:
             return ()
@@ -111,6 +103,15 @@ class NeutralReads:
         if self._overflown:
             return shape.keys
         return tuple(key for key in shape.keys if (db, key) in self._keys)
+
+
+def removed(command: Command) -> tuple[bytes, ...]:
+    """The keys that are absent after `command`, whatever they held: what its task writes to them
+    then goes over nothing.
+    """
+    if command.parts:
+        return tuple(key for part in command.parts for key in removed(part))
+    return command.shape.keys if command.shape.name in _REMOVALS else ()
 
 
 def shows_absence(command: Command) -> bool:

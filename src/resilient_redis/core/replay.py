@@ -186,8 +186,7 @@ class Replay(Marking):
 
     def _check_premises(self) -> Dialogue[None]:
         for seq in (yield from self.premises.check(self._use)):
-            if seq > self._confirmed:
-                self._aside.setdefault(seq, ("premise", None))
+            self._aside.setdefault(seq, ("premise", None))
 
     def _is_aside(self, entry: Entry, now: float) -> bool:
         if entry.db in self._barred:
