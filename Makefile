@@ -10,12 +10,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check soak full lint format types cost clean
+.PHONY: help demo test check bench soak full lint format types cost clean
 
 help:
 	@echo 'make demo    an outage of a real server, live, with a verdict (ARGS="--plain" etc. go to it)'
 	@echo 'make test    the tests (ARGS="-k name" etc. go to pytest)'
 	@echo 'make check   what CI runs: lint, types, all tests with the healthy-cost gate'
+	@echo 'make bench   what it costs beside redis-py and other breakers (under 5 minutes; ARGS="replay")'
 	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both)'
 	@echo 'make full    ten times the simulations and the soak of CI: half an hour'
 	@echo 'make cost    only the healthy-cost gate; UPDATE=1 stores the new figure'
@@ -39,6 +40,10 @@ check: lint types
 
 SECONDS ?= 60
 SERVER ?= both
+
+bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) --server $(SERVER)

@@ -13,7 +13,12 @@ import redis.exceptions
 
 
 class ResilienceError(Exception):
-    """Base of everything that this library raises. redis-py never retries it."""
+    """Base of everything that this library raises. redis-py never retries it.
+
+    `queued` is False, as on what `execute` raises again.
+    """
+
+    queued = False
 
 
 class CommandRefused(ResilienceError, redis.exceptions.ConnectionError):

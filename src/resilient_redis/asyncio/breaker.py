@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from tenacity.wait import wait_base
@@ -145,9 +145,9 @@ class RedisCircuitBreaker(BreakerBase):
         """Whether its client is guarded by `execute`, and not at its connections."""
         return self._object is not None
 
-    async def execute(
+    def execute(
         self, method_name: str, func: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """Calls `func(*args, **kwargs)`, the method `method_name` of this breaker's client, or
         decides what it is answered: `execute("set", client.set, "k", "v")`.
 
@@ -156,11 +156,16 @@ class RedisCircuitBreaker(BreakerBase):
         answer, the rest raises `CommandRefused`; a call that fails by an outage is raised again,
         and its `queued` says whether the write is queued.
         """
+        # Not `async`: here the caller's own task runs, whoever awaits what is returned.
         if self._object is not None:
-            return await self._object.execute(method_name, func, args, kwargs)
+            try:
+                owner = asyncio.current_task()
+            except RuntimeError:
+                owner = None  # no loop runs yet
+            return self._object.execute(method_name, func, args, kwargs, owner)
         if self.client is None and breaker_of(getattr(func, "__self__", None)) is not self:
             raise ValueError("execute needs a client: RedisCircuitBreaker(redis_client)")
-        return await func(*args, **kwargs)
+        return _call(func, args, kwargs)
 
     # -- one event loop at a time -------------------------------------------------------
 
@@ -172,6 +177,8 @@ class RedisCircuitBreaker(BreakerBase):
             self.timer = self._recovery = self._hang_check = self._resting = None
             self._waiting = set()
             self.connections = weakref.WeakSet()
+            if self._object is not None:
+                self._object.replaying = None
         return loop
 
     def start_recovery(self) -> None:
@@ -351,6 +358,7 @@ class RedisCircuitBreaker(BreakerBase):
         Returns how many acknowledged writes are left unapplied; if any, their number is logged at
         ERROR.
         """
+        self.adopt()  # what belongs to a loop that has ended cannot be awaited in this one
         until = self.clock() + drain_timeout
         while self.busy and (left := until - self.clock()) > 0:
             if self._object is not None:
@@ -376,15 +384,7 @@ class RedisCircuitBreaker(BreakerBase):
         return self.pending
 
 
-#: Where no breaker is given: one per endpoint and user, kept while a connection uses it.
-_shared: weakref.WeakValueDictionary[tuple[Any, ...], RedisCircuitBreaker] = (
-    weakref.WeakValueDictionary()
-)
-
-
-def shared_breaker(endpoint: tuple[Any, ...]) -> RedisCircuitBreaker:
-    """The breaker of `endpoint` that all connections share which were given none."""
-    breaker = _shared.get(endpoint)
-    if breaker is None:
-        breaker = _shared[endpoint] = RedisCircuitBreaker(name=str(endpoint[0]))
-    return breaker
+async def _call(
+    func: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    return await func(*args, **kwargs)

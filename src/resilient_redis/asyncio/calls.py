@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections import deque
+from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..base import logger
@@ -11,7 +13,13 @@ from ..core.entry import Entry
 from ..core.exchange import ReplyError
 from ..core.wire import unpack
 from ..drain import Drain
-from ..seam.failures import is_foreign_outage, is_of_this_process, never_sent, object_holding_code
+from ..seam.failures import (
+    is_foreign_outage,
+    is_of_the_command,
+    never_sent,
+    object_holding_code,
+    server_answered,
+)
 from ..seam.pools import pool_of
 
 if TYPE_CHECKING:
@@ -25,29 +33,37 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     at: float
-
-
-def materialized(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """An iterator can be gone through once; here it is looked at and then passed on."""
-    if any(isinstance(arg, Iterator) for arg in args):
-        return tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
-    return args
+    owner: Any = None  # the task that asked
 
 
 def frozen(value: Any) -> Any:
-    """A copy that the caller cannot change any more: what is queued is what was given."""
+    """A copy that the caller cannot change any more: what is queued is what was given, and what
+    can be gone through only once is gone through here.
+    """
+    if isinstance(value, (str, bytes, int, float)) or value is None:
+        return value
     if isinstance(value, Mapping):
         return {frozen(key): frozen(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return type(value)(map(frozen, value))
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
+    if isinstance(value, tuple):
+        return tuple(map(frozen, value))
+    if isinstance(value, (set, frozenset)):
+        return set(map(frozen, value))
+    if isinstance(value, (list, deque, Iterator, KeysView, ValuesView, ItemsView)):
+        return list(map(frozen, value))
     return value
 
 
 class _Held(NamedTuple):
     call: Call
     keys: tuple[bytes, ...]
+
+
+def _words(held: _Held) -> Iterator[tuple[bytes, str]]:
+    for word in held.call.args:
+        if isinstance(word, str):
+            yield word.encode(), word
 
 
 class Replayer:
@@ -65,13 +81,13 @@ class Replayer:
         self._premise_failed: set[int] = set()
         self._rests_until = 0.0
         self._counts = False
+        self._proved = False  # the object has answered in this run
         self.failure: Exception | None = None  # what ended the last run at its first contact
         self._server_ms: tuple[float, int] | None = None  # when asked, and what it said
 
     def hold(self, seq: int, call: Call, keys: tuple[bytes, ...]) -> None:
         """`call` stands behind entry `seq`."""
-        kept = call._replace(args=frozen(call.args), kwargs=frozen(call.kwargs))
-        self._held[seq] = _Held(kept, keys)
+        self._held[seq] = _Held(call, keys)
 
     def touches(self, keys: tuple[bytes, ...]) -> bool:
         """Whether a queued call writes to one of `keys`."""
@@ -91,6 +107,7 @@ class Replayer:
         self._server_ms = self.failure = None
         # Failures are being counted: the first contact is one call more, and not a trip.
         self._counts = permit is None and breaker.failures > 0
+        self._proved = permit is None and not self._counts
         try:
             while (entry := breaker.outbox.journal.oldest) is not None:
                 if permit is None and not breaker.closed:
@@ -131,36 +148,74 @@ class Replayer:
             return False
         try:
             await self._check_premises()
-            if entry.seq in self._premise_failed:
-                breaker.outbox.dead_letter(entry, "premise", None)
-                return True
-            reply = await self._make(entry)
+        except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
+            self._away(error)
+            return None
+        if entry.seq in self._premise_failed:
+            breaker.outbox.dead_letter(entry, "premise", None)
+            return True
+        try:
+            if not entry.safe_twice and not self._proved:
+                # It cannot be the probe: if its reply is lost, nobody can say whether it ran.
+                await self._ask()
+            self._proved = True
+        except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
+            self._away(error)
+            return None
+        try:
+            # A call that never returns would keep the gate shut for ever.
+            reply = await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)
+        except asyncio.CancelledError:
+            self._unknown(entry, "cancelled")
+            raise
         except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
             return self._failed(entry, error)
         breaker.outbox.applied(entry, reply)
         return True
 
+    async def _ask(self) -> None:
+        """Is it there? What a server answers to that does not matter."""
+        ping = getattr(self._client, "ping", None)
+        if ping is None:
+            return
+        try:
+            await asyncio.wait_for(ping(), 10 * self._breaker.probe_timeout)
+        except Exception as error:
+            if not server_answered(error):
+                raise
+
     def _failed(self, entry: Entry, error: Exception) -> bool | None:
-        breaker = self._breaker
-        if is_of_this_process(error) or (code := object_holding_code(error)):
-            self._rests_until = breaker.clock() + breaker.next_wait()
-            if not is_of_this_process(error):
-                breaker.hold(code)
-            return None
-        if not is_foreign_outage(error):
-            breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))
+        if is_of_the_command(error) and object_holding_code(error) is None:
+            self._breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))
             return True
-        if not entry.safe_twice and not never_sent(error):
-            breaker.outbox.dead_letter(entry, "unknown", ReplyError(str(error)))
-            breaker.outbox.journal.confirm(entry.seq)
-            self._held.pop(entry.seq, None)
+        if is_foreign_outage(error) and not never_sent(error):
+            self._unknown(entry, str(error))
+        self._away(error)
+        return None
+
+    def _unknown(self, entry: Entry, why: str) -> None:
+        """Nobody knows whether it ran."""
+        if entry.safe_twice:
+            return  # it is made again
+        outbox = self._breaker.outbox
+        outbox.dead_letter(entry, "unknown", ReplyError(why))
+        outbox.journal.confirm(entry.seq)
+        self._held.pop(entry.seq, None)
+
+    def _away(self, error: Exception) -> None:
+        """Nothing more can be applied now: by an outage, or by what is no fault of an entry."""
+        breaker = self._breaker
+        if not is_foreign_outage(error):
+            self._rests_until = breaker.clock() + breaker.next_wait()
+            if (code := object_holding_code(error)) is not None:
+                breaker.hold(code)
+            return
         breaker.note_error(error)
         if self._counts:
             self.failure = error
             breaker.failure(breaker.era, error, breaker.clock())
         elif breaker.closed:
             breaker.trip(Cause.REPLAY_FAILED, type(error).__name__)
-        return None
 
     async def _make(self, entry: Entry) -> Any:
         call = self._held[entry.seq].call
@@ -181,10 +236,21 @@ class Replayer:
     async def _check_premises(self) -> None:
         premises = self._breaker.replay.premises
         if premises:
-            absent = [key for key in premises.questions(0) if not await self.present(key)]
+            # As the caller has spelled them: an object may tell "k" from b"k".
+            spelled = {k: word for held in self._held.values() for k, word in _words(held)}
+            asked = premises.questions(0)
+            absent = [k for k in asked if not await self._may_be_present(spelled.get(k, k))]
             self._premise_failed.update(premises.answered(0, absent))
 
-    async def present(self, key: bytes) -> bool:
+    async def _may_be_present(self, key: Any) -> bool:
+        try:
+            return await self.present(key)
+        except Exception as error:
+            if is_foreign_outage(error):
+                raise
+            return True  # it cannot be asked for
+
+    async def present(self, key: Any) -> bool:
         """Whether the object holds anything under `key`. One that cannot be asked may."""
         exists = getattr(self._client, "exists", None)
         if exists is None:

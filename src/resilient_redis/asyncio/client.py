@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import ConnectionPool
 
+from ..errors import CommandRefused
 from ..seam.methods import is_command
 from ..seam.pools import pool_of
 from .breaker import RedisCircuitBreaker
@@ -18,12 +20,22 @@ _BREAKER_OPTIONS = frozenset(inspect.signature(RedisCircuitBreaker).parameters) 
 # guarded.
 _COMPOSED = frozenset(
     {
+        "bf",
+        "bitfield",
+        "cf",
+        "cms",
+        "ft",
         "hscan_iter",
+        "json",
         "lock",
         "register_script",
         "scan_iter",
         "sscan_iter",
+        "tdigest",
+        "topk",
         "transaction",
+        "ts",
+        "vset",
         "zscan_iter",
     }
 )
@@ -133,6 +145,10 @@ class Facade:
         return left
 
 
+# Of a pipeline that is given up: always let through.
+_ENDS = frozenset({"aclose", "close", "discard", "reset", "unwatch"})
+
+
 class _GuardedPipeline:
     """A pipeline over any object: it is sent as a whole, or refused."""
 
@@ -147,9 +163,24 @@ class _GuardedPipeline:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = attribute(*args, **kwargs)
+            if inspect.iscoroutine(result) and name not in _ENDS:
+                return self._at_once(result)
             return self if result is self._pipeline else result
 
         return call
+
+    async def _at_once(self, command: Coroutine[Any, Any, Any]) -> Any:
+        """Under WATCH commands are not collected: this one, too, may not pass the queue."""
+        try:
+            return await self._facade.breaker.execute("pipeline", lambda: command)
+        finally:
+            command.close()
+
+    def __await__(self) -> Any:
+        return self.__aenter__().__await__()
+
+    def __bool__(self) -> bool:
+        return True
 
     def __len__(self) -> int:
         return len(self._pipeline)
@@ -165,7 +196,11 @@ class _GuardedPipeline:
         """As redis-py's. Raises `CommandRefused` while open, or while writes are queued."""
         breaker: RedisCircuitBreaker = self._facade.breaker
         execute = partial(self._pipeline.execute, raise_on_error)
-        return await breaker.execute("pipeline", execute)
+        try:
+            return await breaker.execute("pipeline", execute)
+        except CommandRefused:
+            await self._pipeline.reset()  # as after any other error, nothing of it is left
+            raise
 
 
 def _breaker_from(

@@ -49,16 +49,18 @@ def guard_client(client: Any, breaker: RedisCircuitBreaker) -> bool:
     breaker.bind(endpoint_of(pool.connection_kwargs))
     release_single_connection(client)
     replace_connections(pool, connection_class, breaker)
-    client.__class__ = _with_fast_path(type(client))
-    client._breaker, client._offline = breaker, None
+    if type(client).execute_command is Redis.execute_command:  # else the user's own comes first
+        client.__class__ = _with_fast_path(type(client))
+        client._breaker = breaker
     return True
 
 
 class _FastPath(Redis):
     """While open, single commands are answered without a connection: a fifth of the time."""
 
-    _breaker: RedisCircuitBreaker
-    _offline: OfflineReplies | None
+    # Of this one client; another of its class is guarded at its connections only.
+    _breaker: RedisCircuitBreaker | None = None
+    _offline: OfflineReplies | None = None
 
     def execute_command(self, *args: Any, **options: Any) -> Coroutine[Any, Any, Any]:
         # Not `async`: here the caller's own task runs, whoever awaits what is returned.
@@ -66,9 +68,9 @@ class _FastPath(Redis):
             owner = asyncio.current_task()
         except RuntimeError:
             owner = None  # no loop runs yet
-        if self._breaker.closed:
+        if self._breaker is None or self._breaker.closed:
             return self._sent(owner, args, options)
-        return self._answered(owner, args, options)
+        return self._answered(self._breaker, owner, args, options)
 
     async def _sent(
         self, owner: asyncio.Task[Any] | None, args: tuple[Any, ...], options: dict[str, Any]
@@ -82,9 +84,12 @@ class _FastPath(Redis):
             caller.reset(token)
 
     async def _answered(
-        self, owner: asyncio.Task[Any] | None, args: tuple[Any, ...], options: dict[str, Any]
+        self,
+        breaker: RedisCircuitBreaker,
+        owner: asyncio.Task[Any] | None,
+        args: tuple[Any, ...],
+        options: dict[str, Any],
     ) -> Any:
-        breaker = self._breaker
         if breaker.breath_is_due():
             await asyncio.sleep(0)
         replies = self._offline

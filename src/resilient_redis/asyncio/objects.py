@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import TYPE_CHECKING, Any
-
-from redis.exceptions import RedisError, ResponseError
 
 from ..answering import Answers, refusal
 from ..core.breaker import Permit
@@ -20,11 +19,11 @@ from ..core.catalog import UNKNOWN
 from ..core.command import Command, Kind, Shape
 from ..core.guard import Answer, AwaitDrain, AwaitRecovery, Refuse, Send, Step
 from ..errors import JournalFull
-from ..seam.failures import REJECTED, is_foreign_outage, never_sent
+from ..seam.failures import is_foreign_outage, never_sent, server_answered
 from ..seam.methods import StandIn, is_command
 from ..seam.packed import command_of
 from ..seam.pools import pool_of
-from .calls import Call, Replayer, materialized
+from .calls import Call, Replayer, frozen
 from .carry import READ_AS_NEUTRAL
 
 if TYPE_CHECKING:
@@ -69,10 +68,17 @@ class ObjectGuard:
     # -- a call -----------------------------------------------------------------------------
 
     async def execute(
-        self, method_name: str, func: Func, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        method_name: str,
+        func: Func,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        owner: asyncio.Task[Any] | None,
     ) -> Any:
+        """`owner`: the task that calls, which need not be the one that awaits."""
         breaker = self._breaker
-        call = Call(method_name, materialized(args), kwargs, breaker.clock())
+        owner = owner or asyncio.current_task()
+        call = Call(method_name, frozen(args), frozen(kwargs), breaker.clock(), owner)
         if breaker.live:
             return await self._call(call, func)
         await breaker.breathe()
@@ -82,19 +88,20 @@ class ObjectGuard:
             permit = self._permit()
             if command.shape.kind is Kind.READ and (permit or self._doubtful):
                 # A read may go first: it tells whether the object is there, and changes nothing.
+                stale = self._replayer.touches(command.shape.keys)
                 result = await (
                     self._probe(permit, call, func) if permit else self._call(call, func)
                 )
-                stale = self._replayer.touches(command.shape.keys)
+                stale = stale or self._replayer.touches(command.shape.keys)
                 drained = await self._drained(until)
                 if not stale:
-                    return self._told(command, result)
+                    return self._told(call, command, result)
                 if drained:
                     continue
             elif permit is not None and not breaker.pending:
                 result = await self._probe(permit, call, func)
                 await self._drained(until)  # what was queued meanwhile
-                return self._told(command, result)
+                return self._told(call, command, result)
             elif permit is not None:
                 await self._drained(until, permit)  # the first entry is the probe
                 continue
@@ -102,8 +109,9 @@ class ObjectGuard:
                 doubtful = self._doubtful
                 if not await self._drained(until) and doubtful and self._replayer.failure:
                     # One failure more of those that are being counted, and this call's own.
-                    self._keep(call, self._replayer.failure)
-                    raise self._replayer.failure
+                    error = copy(self._replayer.failure)  # each caller is told of his own write
+                    self._keep(call, error)
+                    raise error from self._replayer.failure
             now = breaker.clock()
             decision = breaker.decide([command], waited=now >= until, blocked=now - call.at)
             if isinstance(decision, AwaitRecovery):
@@ -120,7 +128,7 @@ class ObjectGuard:
                 continue
             if isinstance(decision, Send) or decision.steps[0] is Step.SEND:
                 await self._check_premise(command, call)
-                return self._told(command, await self._call(call, func))
+                return self._told(call, command, await self._call(call, func))
             return self._answer(call, command, decision)
 
     @property
@@ -135,10 +143,11 @@ class ObjectGuard:
         try:
             result = await func(*call.args, **call.kwargs)
         except Exception as error:
+            error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
             if is_foreign_outage(error):
                 breaker.failure(era, error, call.at)
                 self._keep(call, error)
-            elif breaker.suspicious and _answered(error):
+            elif breaker.suspicious and server_answered(error):
                 breaker.success(era)
             raise
         if breaker.suspicious:
@@ -154,7 +163,8 @@ class ObjectGuard:
             result = await func(*call.args, **call.kwargs)
             alive = True
         except Exception as error:
-            alive, outage = _answered(error), is_foreign_outage(error)
+            error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
+            alive, outage = server_answered(error), is_foreign_outage(error)
             if outage:
                 breaker.note_error(error)
                 self._keep(call, error)
@@ -198,12 +208,12 @@ class ObjectGuard:
         """See `RedisCircuitBreaker.flush_re_sync_queue`."""
         breaker = self._breaker
         before = breaker.counters["replayed"]
+        if not breaker.pending:
+            return 0
         permit = None if breaker.closed else breaker.take_permit()
-        if breaker.pending and (breaker.closed or permit is not None):
+        if breaker.closed or permit is not None:
             wait = breaker.drain_wait if seconds is None else seconds
             await self._drained(breaker.clock() + wait, permit)
-        elif permit is not None:
-            breaker.give_back(permit, False)
         return breaker.counters["replayed"] - before
 
     # -- answers ------------------------------------------------------------------------------
@@ -230,9 +240,8 @@ class ObjectGuard:
 
     def _answer(self, call: Call, command: Command, decision: Answer) -> Any:
         breaker, stand_in = self._breaker, self._stand_in
-        owner = asyncio.current_task()
         try:
-            answers = Answers(breaker, [command], decision, db=0, at=call.at, owner=owner)
+            answers = Answers(breaker, [command], decision, db=0, at=call.at, owner=call.owner)
         except JournalFull as error:
             breaker.count("refused", error.command)
             raise
@@ -250,7 +259,7 @@ class ObjectGuard:
         error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
         try:
             command = self._command(call)
-        except (RedisError, ValueError):
+        except Exception:  # noqa: BLE001 - whatever redis-py's method makes of foreign arguments
             return  # the object takes what redis-py does not: nothing is known of it
         decision = breaker.decide([command], waited=True, away=True)
         if not isinstance(decision, Answer) or decision.steps[0] is not Step.QUEUE:
@@ -267,7 +276,7 @@ class ObjectGuard:
     async def _check_premise(self, command: Command, call: Call) -> None:
         """Raises `CommandRefused` if this task was told that a key is empty which is not."""
         breaker = self._breaker
-        reads = breaker.provenance.reads_of(asyncio.current_task())
+        reads = breaker.provenance.reads_of(call.owner)
         premise = reads.premise_of(command, 0) if reads else ()
         if reads is None or not premise:
             return
@@ -283,17 +292,12 @@ class ObjectGuard:
         if any(present):
             raise refusal(breaker, Refuse(command.shape.name, READ_AS_NEUTRAL))
 
-    def _told(self, command: Command, result: Any) -> Any:
+    def _told(self, call: Call, command: Command, result: Any) -> Any:
         """The task has the truth from the object itself."""
-        self._breaker.provenance.live(asyncio.current_task(), [command], 0)
+        self._breaker.provenance.live(call.owner, [command], 0)
         self._breaker.refresh()
         return result
 
 
 class _Captured(Exception):
     """The command that a method sends is known."""
-
-
-def _answered(error: Exception) -> bool:
-    """Whether `error` came from a server."""
-    return isinstance(error, ResponseError) and not isinstance(error, REJECTED)

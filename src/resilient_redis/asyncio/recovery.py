@@ -51,6 +51,7 @@ async def recover(breaker: RedisCircuitBreaker) -> None:
     finally:
         if link is not None:
             link.abort()
+        breaker.wake()  # who waits for the end: the watermarks are deleted
 
 
 async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | None:

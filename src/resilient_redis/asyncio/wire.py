@@ -23,11 +23,12 @@ from ..receipt import Queued
 from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.sockets import abort, nobody_awaits_its_end, unsent
-from .breaker import RedisCircuitBreaker, shared_breaker
+from .breaker import RedisCircuitBreaker
 from .ending import end
 from .handshake import introduce
 from .link import Template
 from .retry import GuardedRetry
+from .shared import shared_breaker
 
 # From here on what follows is tied to this very connection, until one of those below.
 BINDS = frozenset({"WATCH", b"WATCH"})

@@ -27,7 +27,7 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from ..core.exchange import ReplyError
+from ..core.exchange import HOLDING, UNAVAILABLE, ReplyError
 from ..errors import ResilienceError
 
 #: What may mean that Redis is away. Anything else passes as it is.
@@ -110,15 +110,39 @@ def never_sent(error: BaseException) -> bool:
     """Whether `error` proves that the command did not run: nobody listened, or it was rejected."""
     causes = (error, error.__cause__, error.__context__)
     refused = any(isinstance(cause, (ConnectionRefusedError, socket.gaierror)) for cause in causes)
-    return refused or isinstance(error, REJECTED)
+    return refused or bool(_names(error) & _REJECTED_NAMES)
 
 
-def is_of_this_process(error: BaseException) -> bool:
-    """Whether the pool is exhausted or the credentials are wrong: no fault of the command."""
-    names = {base.__name__ for base in type(error).__mro__}
-    return bool(names & _FOREIGN_ALIVE)
+def _names(error: BaseException) -> set[str]:
+    return {base.__name__ for base in type(error).__mro__}
+
+
+_REJECTED_NAMES = frozenset(cls.__name__ for cls in REJECTED)
+# What an argument that nobody takes is answered with, by a server or by the object itself.
+_OF_THE_COMMAND = frozenset(
+    {"ResponseError", "DataError", "TypeError", "ValueError", "AttributeError"}
+)
+
+
+def server_answered(error: BaseException) -> bool:
+    """Whether `error` is a server's reply to a command, of any client."""
+    return "ResponseError" in _names(error) and not _names(error) & _REJECTED_NAMES
+
+
+def is_of_the_command(error: BaseException) -> bool:
+    """Whether `error` would come again with the same command, and with no other."""
+    code = str(error).partition(" ")[0]
+    if isinstance(error, ResilienceError) or code in UNAVAILABLE:
+        return False
+    if _names(error) & (_REJECTED_NAMES | {"TryAgainError"}):
+        return False
+    return bool(_names(error) & _OF_THE_COMMAND) and "max number of clients" not in str(error)
 
 
 def object_holding_code(error: BaseException) -> str | None:
-    """`holding_code` of any error."""
-    return holding_code(error) if isinstance(error, ResponseError) else None
+    """`holding_code` of an error of any client."""
+    for name, code in (("ReadOnlyError", "READONLY"), ("OutOfMemoryError", "OOM")):
+        if name in _names(error):
+            return code
+    code = str(error).partition(" ")[0]
+    return code if server_answered(error) and code in HOLDING else None

@@ -7,6 +7,7 @@ means, and redis-py's own parser and callbacks make the answer.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -37,12 +38,14 @@ def is_command(method_name: str) -> bool:
 
 
 # Methods of redis-py's command classes that make something of the client, and send nothing.
-_OTHERS = frozenset({"register_script"})
+_OTHERS = frozenset({"bitfield", "register_script"})
 
 #: The methods of redis-py that are queued by default while Redis is away, if they are given nothing
 #: but what they need: lower case, as redis-py spells them.
 WRITE_COMMANDS = frozenset(
-    name for name in map(method_of, names(Kind.WRITE)) if callable(getattr(Redis, name, None))
+    name
+    for name in map(method_of, names(Kind.WRITE) - {"RESTORE"})  # without REPLACE it is refused
+    if callable(getattr(Redis, name, None))
 )
 
 Take = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -115,8 +118,11 @@ class StandIn(Redis):
         """
         self._take = take
         try:
-            result = getattr(self, method_name)(*args, **kwargs)
-            return _finished(result) if inspect.iscoroutine(result) else result
+            with warnings.catch_warnings():
+                # That a method is deprecated is for the user's own client to say.
+                warnings.simplefilter("ignore")
+                result = getattr(self, method_name)(*args, **kwargs)
+                return _finished(result) if inspect.iscoroutine(result) else result
         finally:
             self._take = None
 

@@ -85,7 +85,8 @@ def release_single_connection(client: Redis) -> None:
     connection = client.connection
     if connection is None:
         return
-    if client._single_conn_lock.locked():
+    lock = client._single_conn_lock
+    if lock.locked() or lock._waiters:  # who waits for it has the old connection in hand
         raise ValueError("a command is on this client's only connection: guard the client before")
     client.connection = None
     client.connection_pool._in_use_connections.discard(connection)

@@ -1,0 +1,52 @@
+"""What an answer costs while Redis is away: CPU time, beside a command that redis-py sends."""
+
+from __future__ import annotations
+
+from .figures import Result, ratios, spread
+from .peers import PEERS
+from .rounds import Contest
+from .setting import NO_DISK, one_core, server
+from .subjects import BY_FACADE, OURS, PLAIN
+from .work import Work
+
+LIVE = 100  # live calls in a round
+ANSWERS = 600  # answers in a round
+REJECTED = "rejected call"
+# column -> (call, the live call beside it, whether it is rejected, who gives such answers)
+COLUMNS = {
+    "neutral GET": ("get", "get", False, OURS),
+    "queued SET": ("set", "set", False, OURS),
+    "refused INCR": ("incr", "get", True, OURS),
+    REJECTED: ("get", "get", True, tuple(PEERS)),
+}
+CLAIMS = {(BY_FACADE, "neutral GET"): "<= 0.1"}
+
+
+def run(quick: bool) -> Result:
+    result = Result("away", "Away: CPU time of an answer, beside redis-py's live command")
+    result.notes = [
+        "The queued SET beside a live SET, the others beside a live GET, both of the same round. "
+        "The server was killed, and each breaker opened by that.",
+    ]
+    rounds, live, answers = (2, 20, 40) if quick else (25, LIVE, ANSWERS)
+    with server(*NO_DISK) as there, server(*NO_DISK) as killed, one_core(there):
+        urls = {PLAIN: there.url, **dict.fromkeys((*OURS, *PEERS), killed.url)}
+        with Contest(urls) as contest:
+            everyone = dict.fromkeys((*OURS, *PEERS), Work("get", 1))
+            contest.rounds(0, "", everyone)
+            killed.kill()
+            contest.trip(everyone)
+            for column, (call, beside, rejected, who) in COLUMNS.items():
+                answer = Work(call, answers, away=True, rejected=rejected)
+                works = {PLAIN: Work(beside, live), **dict.fromkeys(who, answer)}
+                contest.rounds(rounds, column, works)
+    result.absent = contest.absent
+    for column, (_, _, _, who) in COLUMNS.items():
+        stock = contest.cpu[PLAIN, column]
+        result.figures.append(spread(PLAIN, column, [1e6 * each for each in stock], "µs"))
+        for subject in who:
+            if subject not in contest.absent:
+                shares = ratios(contest.cpu[subject, column], stock)
+                claim = CLAIMS.get((subject, column))
+                result.figures.append(spread(subject, column, shares, "x", claim))
+    return result

@@ -1,0 +1,548 @@
+"""Bugs that these attacks must find: `python -m tests.adversarial.plants [NAME …]`.
+
+As `tests.planted`, for the guard over any object, the façade and the partitions: so that no attack
+is green for nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from tests.planted.planting import GREEN, Plant, Run, harvest
+
+HERE = "tests/adversarial/test_{}.py::test_{}"
+
+OBJECTS, CALLS, CLIENT = "asyncio/objects.py", "asyncio/calls.py", "asyncio/client.py"
+BREAKER, FAILURES, GUARD = "core/breaker.py", "seam/failures.py", "core/guard.py"
+
+
+def plant(name: str, promise: str, file: str, old: str, new: str, *tests: str) -> Plant:
+    by = tuple(HERE.format(*test.split(" ", 1)) for test in tests)
+    return Plant(name, promise, file, old, new, by)
+
+
+PLANTS: tuple[Plant, ...] = (
+    # -- half-open ---------------------------------------------------------------------------
+    plant(
+        "everybody gets a permit",
+        "half-open lets one call through",
+        BREAKER,
+        "if self.state is State.HALF_OPEN and self._permit and now < self._permit.deadline:",
+        "if self.state is State.HALF_OPEN and self._permit and now < 0:",
+    ),
+    plant(
+        "a cancelled probe keeps its permit",
+        "a permit is given back",
+        OBJECTS,
+        "            breaker.give_back(permit, alive)\n            if alive and",
+        "            if alive or outage:\n                breaker.give_back(permit, alive)\n"
+        "            if alive and",
+    ),
+    plant(
+        "a permit never lapses",
+        "a hung probe is no end",
+        BREAKER,
+        "self._permit and now < self._permit.deadline:",
+        "self._permit:",
+    ),
+    plant(
+        "a void permit counts",
+        "an old probe says nothing about now",
+        BREAKER,
+        "if permit is not self._permit or self.state is not State.HALF_OPEN:",
+        "if self.state is State.CLOSED:",
+    ),
+    plant(
+        "forced open is not stronger than traffic",
+        "a forced breaker stays open",
+        BREAKER,
+        "if self._forced or self.state is State.CLOSED:",
+        "if self.state is State.CLOSED:",
+    ),
+    plant(
+        "what is no outage puts the probe off",
+        "a healthy object is asked again at once",
+        OBJECTS,
+        "                breaker.plan_probe(0.0)  # the caller's mistake, or his cancellation",
+        "                pass  # the caller's mistake, or his cancellation",
+    ),
+    plant(
+        "every caller replays",
+        "one replay at a time",
+        OBJECTS,
+        "if self.replaying is None or self.replaying.done():",
+        "if True:",
+    ),
+    plant(
+        "a flush does not take the permit",
+        "a flush looks at the object now",
+        OBJECTS,
+        "permit = None if breaker.closed else breaker.take_permit()",
+        "permit = None",
+    ),
+    plant(
+        "a reset opens the gate at once",
+        "nothing overtakes the queue",
+        "base.py",
+        "        self._moved(self._core.reset())",
+        "        self._moved(self._core.reset())\n        self.open_gate()",
+    ),
+    # -- the threshold -----------------------------------------------------------------------
+    plant(
+        "one failure too late",
+        "opens at the threshold",
+        BREAKER,
+        "if self.failures >= self.failure_threshold:",
+        "if self.failures > self.failure_threshold:",
+    ),
+    plant(
+        "a success changes nothing",
+        "consecutive failures",
+        BREAKER,
+        "            self.failures = 0\n            if self.rate",
+        "            if self.rate",
+    ),
+    plant(
+        "old outcomes count",
+        "an outcome of an older era is ignored",
+        BREAKER,
+        "        if era != self.era or self.state is not State.CLOSED:\n            return None\n"
+        "        self.failures += 1",
+        "        self.failures += 1\n        if self.state is not State.CLOSED:\n"
+        "            return None",
+    ),
+    plant(
+        "an error reply is no answer",
+        "a server that answers is there",
+        OBJECTS,
+        "    return isinstance(error, ResponseError) and not isinstance(error, REJECTED)",
+        "    return False",
+    ),
+    plant(
+        "an exhausted pool is an outage",
+        "what is no outage is not counted",
+        FAILURES,
+        "_NOT_OUTAGE = (AuthenticationError, AuthorizationError, MaxConnectionsError, ResilienceE",
+        "_NOT_OUTAGE = (ResilienceE",
+    ),
+    plant(
+        "all of another client's errors are outages",
+        "what is no outage is not counted",
+        FAILURES,
+        "    return bool(names & _FOREIGN) and not names & _FOREIGN_ALIVE",
+        "    return bool(names)",
+    ),
+    plant(
+        "a full server is an outage",
+        "what is no outage is not counted",
+        FAILURES,
+        '    if "max number of clients reached" in str(error):\n        return False\n',
+        "",
+    ),
+    plant(
+        "error replies count",
+        "what is no outage is not counted",
+        OBJECTS,
+        "        except Exception as error:\n            if is_foreign_outage(error):\n"
+        "                breaker.failure(era, error, call.at)\n                self._keep",
+        "        except Exception as error:\n            if True:\n"
+        "                breaker.failure(era, error, call.at)\n                self._keep",
+    ),
+    plant(
+        "a cancelled caller is a failure",
+        "the caller's own cancellation is no outage",
+        OBJECTS,
+        "            result = await func(*call.args, **call.kwargs)\n"
+        "        except Exception as error:\n"
+        "            if is_foreign_outage(error):\n                breaker.failure(era",
+        "            result = await func(*call.args, **call.kwargs)\n"
+        "        except asyncio.CancelledError as error:\n"
+        "            breaker.failure(era, error, call.at)\n            raise\n"
+        "        except Exception as error:\n            if is_foreign_outage(error):\n"
+        "                breaker.failure(era",
+    ),
+    plant(
+        "the rate is not watched",
+        "half of the calls fail",
+        BREAKER,
+        "        if too_many:\n            return self.trip(Cause.RATE)\n",
+        "",
+    ),
+    # -- the replay --------------------------------------------------------------------------
+    plant(
+        "a failed entry is forgotten",
+        "an entry that fails by an outage stays at the front",
+        CALLS,
+        "        breaker.note_error(error)\n        if self._counts:",
+        "        breaker.outbox.journal.confirm(entry.seq)\n"
+        "        breaker.note_error(error)\n        if self._counts:",
+    ),
+    plant(
+        "a failed replay does not open",
+        "an entry that fails by an outage opens the breaker",
+        CALLS,
+        "            breaker.trip(Cause.REPLAY_FAILED, type(error).__name__)\n        return None",
+        "            pass\n        return None",
+    ),
+    plant(
+        "a failed replay goes on behind",
+        "first in, first out",
+        CALLS,
+        "                if contact is None:\n                    return",
+        "                if contact is None and breaker.pending < 2:\n                    return",
+    ),
+    plant(
+        "poison stops the replay",
+        "what the server refuses is set aside",
+        CALLS,
+        '            breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))\n'
+        "            return True",
+        "            return None",
+    ),
+    plant(
+        "a push is made again",
+        "an unknown outcome is not repeated",
+        CALLS,
+        "if not entry.safe_twice and not never_sent(error):",
+        "if False:",
+    ),
+    plant(
+        "a live push is queued",
+        "error.queued, and an unknown outcome is not repeated",
+        OBJECTS,
+        "if not command.shape.safe_twice and not never_sent(error):",
+        "if False:",
+    ),
+    plant(
+        "what was never sent is not queued",
+        "error.queued",
+        OBJECTS,
+        "if not command.shape.safe_twice and not never_sent(error):",
+        "if not command.shape.safe_twice:",
+    ),
+    plant(
+        "queued is never said",
+        "error.queued",
+        OBJECTS,
+        "        error.queued = True",
+        "        error.queued = False",
+    ),
+    plant(
+        "queued is said of all",
+        "error.queued",
+        OBJECTS,
+        "        error.queued = False  # type: ignore[attr-defined]  # the caller is to read it\n"
+        "        try:",
+        "        error.queued = True  # type: ignore[attr-defined]  # the caller is to read it\n"
+        "        try:",
+    ),
+    plant(
+        "READONLY is the entry's fault",
+        "a server that takes no writes costs no entry",
+        FAILURES,
+        "    return holding_code(error) if isinstance(error, ResponseError) else None",
+        "    return None",
+    ),
+    plant(
+        "an exhausted pool is the entry's fault",
+        "a pool costs no entry",
+        FAILURES,
+        "    return bool(names & _FOREIGN_ALIVE)",
+        "    return False",
+    ),
+    plant(
+        "LOADING is the entry's fault",
+        "a server that loads costs no entry",
+        FAILURES,
+        "REJECTED = (BusyLoadingError, MasterDownError, ClusterDownError)",
+        "REJECTED = ()",
+    ),
+    plant(
+        "callers wait for the replay as long as it takes",
+        "nobody waits longer than drain_wait",
+        OBJECTS,
+        "await asyncio.wait({self.replaying}, timeout=max(until - breaker.clock(), 0.0))",
+        "await asyncio.wait({self.replaying})",
+    ),
+    plant(
+        "live calls pass the queue",
+        "never over a newer one",
+        OBJECTS,
+        "        if breaker.live:\n            return await self._call(call, func)",
+        "        if breaker.closed:\n            return await self._call(call, func)",
+    ),
+    plant(
+        "a cancelled caller's write is queued",
+        "who was told nothing gets nothing",
+        OBJECTS,
+        "        await asyncio.wait({self.replaying}, timeout=max(until - breaker.clock(), 0.0))",
+        "        try:\n            await asyncio.wait({self.replaying}, timeout=1)\n"
+        "        except asyncio.CancelledError:\n            pass",
+    ),
+    # -- bounds and premises -----------------------------------------------------------------
+    plant(
+        "a time to live counts from the replay",
+        "a relative TTL counts from the call",
+        CALLS,
+        "if entry.ttl_ms is not None and pool_of(self._client) is not None:",
+        "if False:",
+    ),
+    plant(
+        "nothing is too old",
+        "max_age",
+        CALLS,
+        "if entry.age(breaker.clock()) > limit:",
+        "if False:",
+    ),
+    plant(
+        "nobody asked is as good as an answer",
+        "a dead object is not up",
+        CALLS,
+        "                breaker.give_back(permit, False)\n                if not",
+        "                breaker.give_back(permit, not breaker.pending)\n                if not",
+    ),
+    plant(
+        "the journal has no bound",
+        "JournalFull",
+        "journal/memory.py",
+        "            raise NoRoom",
+        "            pass",
+    ),
+    plant(
+        "queued writes have no premise",
+        "no data are destroyed by our own neutral answer",
+        "provenance.py",
+        "        reads = self._of(owner)\n        premise",
+        "        reads = NeutralReads()\n        premise",
+    ),
+    plant(
+        "a live write has no premise",
+        "no data are destroyed by our own neutral answer",
+        OBJECTS,
+        "                await self._check_premise(command, call)\n",
+        "",
+    ),
+    plant(
+        "a live write at a connection has no premise",
+        "no data are destroyed by our own neutral answer",
+        "asyncio/carry.py",
+        "if isinstance(decision, Send) and (reads := breaker.provenance.reads_of(owner)):",
+        "if isinstance(decision, Send) and (reads := None):",
+    ),
+    plant(
+        "the fast path does not remember",
+        "no data are destroyed by our own neutral answer",
+        "asyncio/guarding.py",
+        "            breaker.provenance.neutral(owner, command, replies.db)\n",
+        "",
+    ),
+    # -- arguments, answers ------------------------------------------------------------------
+    plant(
+        "arguments are not copied",
+        "what is queued is what was given",
+        CALLS,
+        "kept = call._replace(args=frozen(call.args), kwargs=frozen(call.kwargs))",
+        "kept = call",
+    ),
+    plant(
+        "iterators are used up",
+        "what is queued is what was given",
+        CALLS,
+        "    if any(isinstance(arg, Iterator) for arg in args):",
+        "    if False:",
+    ),
+    plant(
+        "SET NX is a plain SET",
+        "success for a lock that nobody granted",
+        "core/catalog/strings.py",
+        '_CONDITIONS = (b"NX", b"XX", b"GET", b"IFEQ"',
+        '_CONDITIONS = (b"IFEQ"',
+    ),
+    plant(
+        "counters are queued",
+        "what cannot be promised is refused",
+        GUARD,
+        "    if kind is Kind.WRITE:\n        if _replayable(shape, once):",
+        "    if kind in (Kind.WRITE, Kind.COUNTER):\n        if _replayable(shape, once):",
+    ),
+    plant(
+        "what is unknown is answered",
+        "what cannot be promised is refused",
+        GUARD,
+        "    if kind is Kind.READ or kind is Kind.TAKE or kind is Kind.PUBLISH:\n        return",
+        "    if kind is not Kind.WRITE:\n        return",
+    ),
+    plant(
+        "rules are not asked",
+        "a rule refuses",
+        "base.py",
+        "return apply_rules(self._rules, batch) if self._rules else batch",
+        "return batch",
+    ),
+    plant(
+        "values in the log",
+        "no secret in a log",
+        CALLS,
+        "        self._held[seq] = _Held(kept, keys)",
+        '        self._held[seq] = _Held(kept, keys)\n        logger.info("queued %r", kept)',
+    ),
+    plant(
+        "nobody is told of neutral answers",
+        "track()",
+        "base.py",
+        "        note(answer, command)\n",
+        "",
+    ),
+    # -- loops and ends ----------------------------------------------------------------------
+    plant(
+        "a replay of another loop is waited for",
+        "a breaker serves one loop after the other",
+        OBJECTS,
+        "            self._loop, self.replaying = breaker.adopt(), None",
+        "            self._loop = breaker.adopt()",
+    ),
+    plant(
+        "aclose leaves the replay running",
+        "no task is left",
+        "asyncio/breaker.py",
+        "replaying = self._object.replaying if self._object is not None else None",
+        "replaying = None",
+    ),
+    plant(
+        "aclose does not wait",
+        "aclose waits for the replay",
+        "asyncio/breaker.py",
+        "        while self.busy and (left := until - self.clock()) > 0:\n            if self._obj",
+        "        while False and (left := until - self.clock()) > 0:\n            if self._obj",
+    ),
+    plant(
+        "aclose says nothing",
+        "aclose says what is left",
+        "asyncio/breaker.py",
+        "        if self.pending:\n            logger.error(",
+        "        if False:\n            logger.error(",
+    ),
+    # -- the façade --------------------------------------------------------------------------
+    plant(
+        "pipelines pass the guard",
+        "a pipeline is sent whole or refused",
+        CLIENT,
+        '        return await breaker.execute("pipeline", execute)',
+        "        return await execute()",
+    ),
+    plant(
+        "what redis-py composes is bound to the bare client",
+        "locks, scripts and iterators are guarded",
+        CLIENT,
+        "            if name in _COMPOSED:",
+        "            if False:",
+    ),
+    plant(
+        "the façade does not close the client",
+        "no socket is left",
+        CLIENT,
+        'close = getattr(self.client, "aclose", None) or getattr(self.client, "close", None)',
+        "close = None",
+    ),
+    plant(
+        "methods are not taken for commands",
+        "the façade guards",
+        "seam/methods.py",
+        '    if method_name == "execute_command":\n        return True',
+        '    if method_name == "execute_command":\n        return False',
+    ),
+    plant(
+        "neutral answers are not shaped",
+        "redis-py's own types",
+        "seam/methods.py",
+        "        return await self.replies.shape(reply, args[0], options)",
+        "        return reply",
+    ),
+    plant(
+        "idle connections stay",
+        "idle connections are retired",
+        "seam/pools.py",
+        "    for connection in free:\n        _close(connection)\n",
+        "",
+    ),
+    plant(
+        "those in use come back unguarded",
+        "connections of before the guard are closed",
+        "seam/pools.py",
+        "        if isinstance(connection, self._guarded):\n            super().append",
+        "        if True:\n            super().append",
+    ),
+    plant(
+        "another breaker takes over",
+        "one client, one breaker",
+        "asyncio/guarding.py",
+        "        if (breaker_of(client) or bound or breaker) is not breaker:",
+        "        if False:",
+    ),
+    plant(
+        "the fast path does not look again",
+        "the breaker closes between decision and answer",
+        "asyncio/guarding.py",
+        "if breaker.closed or command.shape.blocking:",
+        "if command.shape.blocking:",
+    ),
+    plant(
+        "the fast path hides a full journal",
+        "JournalFull",
+        "asyncio/guarding.py",
+        '            breaker.count("refused", error.command)\n            raise',
+        "            return True",
+    ),
+    plant(
+        "the fast path does not parse",
+        "a subclass keeps what it adds",
+        "seam/methods.py",
+        "        if key in self._constants and command not in self._client.response_callbacks:",
+        "        if True:",
+    ),
+    # -- servers -----------------------------------------------------------------------------
+    plant(
+        "silence is no failure",
+        "a dead server holds up nobody",
+        "asyncio/breaker.py",
+        "        self.timer = None\n        if not self.closed:\n            return\n",
+        "        self.timer = None\n        return\n",
+    ),
+    plant(
+        "a lost reply is sent again",
+        "an unknown outcome is not repeated",
+        GUARD,
+        "    if sent is Sent.NO:\n        return Repeat()",
+        "    return Repeat()",
+    ),
+    plant(
+        "a drain that is cut off starts again",
+        "exactly once",
+        "core/replay.py",
+        "            self._confirm(found.seq)\n            self._marks[db] = found",
+        "            self._marks[db] = found",
+    ),
+    plant(
+        "the gate opens with the probe",
+        "nothing overtakes the queue",
+        "base.py",
+        "            self.gate_open = False\n            self._held = None\n        self.refresh()",
+        "            self._held = None\n        self.refresh()",
+    ),
+)
+
+
+def main(words: list[str]) -> int:
+    plants = [p for p in PLANTS if not words or any(word in p.name for word in words)]
+    found = harvest(plants)
+    for one in plants:
+        run = found.runs[one.name]
+        by = run.by if isinstance(run, Run) and run.caught else f"NOBODY ({type(run).__name__})"
+        print(f"{one.name}: {by}")
+    print(f"without them: {'green' if found.control.code == GREEN else 'NOT GREEN'}")
+    caught = [isinstance(run, Run) and run.caught for run in found.runs.values()]
+    return 0 if all(caught) and found.control.code == GREEN else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
