@@ -29,7 +29,7 @@ from .events import (
     WritesHeld,
 )
 from .journal import MemoryJournal
-from .observers import Observers, logger
+from .observers import Observers
 from .outbox import Outbox
 from .pacing import Pacing
 from .policy import Policy
@@ -38,8 +38,6 @@ from .receipt import Queued
 from .settings import Settings
 from .snapshot import DeadLetter, Snapshot
 from .track import note
-
-__all__ = ["BreakerBase", "logger"]
 
 # Connections that died with an unanswered write; the fence looks at these. 10,000 of them are
 # 1 MB, and more than any pool.
@@ -66,6 +64,7 @@ class BreakerBase:
         policy = settings.policy or Policy.cache()
         self._rules = tuple(rule.compiled for rule in policy.rules)
         self.has_rules = bool(self._rules)
+        self.kept: set[BreakerBase] | None = None  # where it is while it holds anything
         self.provenance = Provenance()
         self._gate_opened = 0.0
         self._observers = Observers(self.name)
@@ -295,6 +294,8 @@ class BreakerBase:
         self._held = None
         self._pacing.recovered()
         self.gate_open = True
+        if self.kept is not None:
+            self.kept.discard(self)
         self._gate_opened = self.clock()
         self.provenance.recovered()
         self.refresh()
@@ -380,6 +381,8 @@ class BreakerBase:
         for place, keys in enumerate(premises):
             if keys:
                 self.replay.premises.add(first + place, db, keys)
+        if self.kept is not None:
+            self.kept.add(self)
         # While the journal holds anything, nothing overtakes it.
         self.gate_open = False
         self.refresh()

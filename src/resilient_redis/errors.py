@@ -37,6 +37,9 @@ class CommandRefused(ResilienceError, redis.exceptions.ConnectionError):
         self.reason = reason
         self.retry_after = retry_after
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.command, self.reason, self.retry_after)
+
 
 class JournalFull(CommandRefused):
     """The journal has no room for this write. What it already holds is kept."""
@@ -56,6 +59,9 @@ class OutcomeUnknown(ResilienceError, redis.exceptions.TimeoutError):
         )
         self.command = command
         self.replies = tuple(replies)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.command, self.replies)
 
 
 class ReplyUnknown(ResilienceError, TypeError):

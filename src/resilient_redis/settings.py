@@ -31,9 +31,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         for option in ("recovery_timeout", "deadline", "probe_timeout", "failure_window"):
-            if getattr(self, option) <= 0:
+            if not getattr(self, option) > 0:  # not a number, too
                 raise ValueError(f"{option} must be above 0 seconds, not {getattr(self, option)}")
-        if self.drain_wait < 0:
+        if not self.drain_wait >= 0:
             raise ValueError(f"drain_wait must be at least 0 seconds, not {self.drain_wait}")
         if self.failure_rate is not None and not 0 < self.failure_rate <= 1:
             raise ValueError(f"failure_rate must be above 0 and at most 1, not {self.failure_rate}")

@@ -90,13 +90,6 @@ async def test_what_one_loop_queues_another_replays(careless: bool) -> None:
     assert (breaker.state, breaker.pending, breaker.dead_letters) == (CLOSED, 0, ())
 
 
-PROMISED_ONCE = pytest.mark.xfail(
-    strict=True,
-    reason="a replayed call that is cancelled (aclose, the end of its loop) stays at the front as "
-    "if it had not been made: not safe to send twice, it is applied twice",
-)
-
-
 async def replay_is_in_the_middle(there: Scripted, breaker: RedisCircuitBreaker) -> None:
     """The push has taken effect, and its reply is on the way."""
     there.up = False
@@ -117,7 +110,6 @@ async def replay_is_in_the_middle(there: Scripted, breaker: RedisCircuitBreaker)
     asking.cancel()
 
 
-@PROMISED_ONCE
 async def test_a_push_in_the_middle_as_its_loop_ends_is_not_made_again() -> None:
     there = Scripted()
     breaker = over(there, failure_threshold=1)
@@ -134,7 +126,6 @@ async def test_a_push_in_the_middle_as_its_loop_ends_is_not_made_again() -> None
     assert there.data[KEY] == [b"once"]
 
 
-@PROMISED_ONCE
 async def test_a_push_in_the_middle_of_aclose_is_not_made_again() -> None:
     there = Scripted()
     breaker = over(there, failure_threshold=1)

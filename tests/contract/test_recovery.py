@@ -201,7 +201,7 @@ async def test_a_write_that_waits_too_long_for_the_drain_is_queued(rig: Rig, bac
         receipt = await asyncio.wait_for(client.rpush("l", backlog), 0.3)
         assert isinstance(receipt, Queued)
         stalled.end()
-        assert await receipt.outcome(2.0) == backlog + 1  # type: ignore[attr-defined]
+        assert await receipt.outcome(2.0) == backlog + 1
         await guard.recovered()
     assert rig.admin.llen("l") == backlog + 1
 

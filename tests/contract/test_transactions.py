@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from redis.exceptions import WatchError
+from redis.exceptions import ResponseError, WatchError
 
 from resilient_redis.asyncio import CommandRefused, OutcomeUnknown, RedisCircuitBreaker
 from resilient_redis.asyncio.breaker import AsyncQueued
-from resilient_redis.core.exchange import ReplyError
 from tests.contract.helpers import CLOSED, OPEN, Client, from_url, guarded, recovered, until
 from tests.contract.test_unknown import CutAfter
 from tests.support.faults import FIN
@@ -95,7 +94,7 @@ async def test_an_error_of_one_command_spares_the_others(rig: Rig) -> None:
         rig.restart()
         await recovered(breaker)
         assert await right.outcome() == 1
-        with pytest.raises(ReplyError, match="WRONGTYPE"):
+        with pytest.raises(ResponseError, match="WRONGTYPE"):
             await wrong.outcome()
         assert await client.lrange("list", 0, -1) == [b"1"]
         (letter,) = breaker.dead_letters

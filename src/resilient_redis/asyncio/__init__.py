@@ -10,9 +10,9 @@ from ..errors import (
 )
 from ..journal import MemoryJournal
 from ..policy import COUNTERS, READS, TAKES, WRITES, Policy, Rule
-from ..receipt import Queued
 from ..seam.methods import WRITE_COMMANDS
 from ..track import Tracker, track
+from .breaker import AsyncQueued as Queued
 from .breaker import RedisCircuitBreaker
 from .client import ResilientRedis
 from .connection import (

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from tenacity.wait import wait_base
 
-from ..base import BreakerBase, logger
+from ..base import BreakerBase
 from ..core.breaker import Cause, State, Transition
+from ..core.exchange import ReplyError
 from ..journal import Journal
+from ..observers import logger
 from ..policy import Policy
 from ..receipt import Queued
-from ..seam.failures import is_alive
+from ..seam.failures import as_redis_error, is_alive
 from ..seam.pools import breaker_of
 from ..settings import Settings
 from .ending import end
@@ -35,7 +37,7 @@ class AsyncQueued(Queued):
         """Waits for the replay and returns the raw reply.
 
         `timeout` in seconds, None for as long as it takes. Raises `asyncio.TimeoutError`, or the
-        error that set the write aside.
+        server's error that set the write aside as redis-py's class for it.
         """
         if not self.settled:
             settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -46,7 +48,10 @@ class AsyncQueued(Queued):
 
             self.on_settled(wake)
             await asyncio.wait_for(settled, timeout)
-        return self.result()
+        try:
+            return self.result()
+        except ReplyError as error:
+            raise as_redis_error(error) from None
 
 
 class RedisCircuitBreaker(BreakerBase):

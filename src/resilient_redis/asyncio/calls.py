@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..base import logger
 from ..core.breaker import Cause, Permit
 from ..core.entry import Entry
 from ..core.exchange import ReplyError
 from ..core.wire import unpack
 from ..drain import Drain
+from ..observers import logger
 from ..seam.failures import (
     is_foreign_outage,
     is_of_the_command,

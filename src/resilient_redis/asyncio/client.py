@@ -86,31 +86,34 @@ class Facade:
         breaker.take_client(Redis.from_pool(connection_pool, **rest))
         return cls(breaker)
 
-    def __getattr__(self, name: str) -> Any:
-        if name in ("breaker", "client"):  # not there yet: __init__ has raised
-            raise AttributeError(name)
-        client = self.client
-        if not self.breaker.guards_object:
+    if not TYPE_CHECKING:  # there its attributes are those of a `Redis`
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ("breaker", "client"):  # not there yet: __init__ has raised
+                raise AttributeError(name)
+            client = self.client
+            if not self.breaker.guards_object:
+                attribute = getattr(client, name)
+                if is_command(name):
+                    self.__dict__[name] = attribute  # the next time it is found without this
+                return attribute
+            if pool_of(client) is not None:
+                if name in _COMPOSED:
+                    return getattr(type(client), name).__get__(self)
+                if name == "pipeline":
+                    return partial(_GuardedPipeline, self)
             attribute = getattr(client, name)
-            if is_command(name):
-                self.__dict__[name] = attribute  # the next time it is found without this
-            return attribute
-        if pool_of(client) is not None:
-            if name in _COMPOSED:
-                return getattr(type(client), name).__get__(self)
-            if name == "pipeline":
-                return partial(_GuardedPipeline, self)
-        attribute = getattr(client, name)
-        if not callable(attribute) or not is_command(name):
-            return attribute
-        return partial(self.breaker.execute, name, attribute)
+            if not callable(attribute) or not is_command(name):
+                return attribute
+            return partial(self.breaker.execute, name, attribute)
 
     @property  # type: ignore[misc]  # for `isinstance`, as mocks do
     def __class__(self) -> Any:
         return type(self.client)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.client!r} {self.breaker!r}>"
+        # Not the client's own: redis-py 6 shows the password there.
+        return f"<ResilientRedis over {type(self.client).__name__} {self.breaker!r}>"
 
     def __await__(self) -> Any:
         return self.initialize().__await__()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
 
-from ..base import logger
 from ..core.batch import Unavailable
 from ..core.breaker import Cause
 from ..core.exchange import ReplyError
@@ -15,6 +14,7 @@ from ..core.fence import fence
 from ..core.rights import try_rights
 from ..drain import Drain
 from ..events import ProbeFailed
+from ..observers import logger
 from ..seam.failures import OUTAGE
 from .link import Link
 

@@ -85,6 +85,12 @@ def parse_error(connection: Any, message: str) -> Exception:
     return error
 
 
+def as_redis_error(error: ReplyError) -> Exception:
+    """The error reply as redis-py would raise it."""
+    found: Exception = BaseParser.parse_error(error.message)  # type: ignore[no-untyped-call]  # redis-py
+    return found
+
+
 def as_reply_error(error: ResponseError) -> ReplyError:
     """The error reply as the server sent it: redis-py takes the known codes off the message."""
     for code, found in BaseParser.EXCEPTION_CLASSES.items():

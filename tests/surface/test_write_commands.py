@@ -1,0 +1,127 @@
+"""`WRITE_COMMANDS`: the method names that are queued by default, and no others."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+import resilient_redis
+from resilient_redis.asyncio import (
+    WRITE_COMMANDS,
+    CommandRefused,
+    RedisCircuitBreaker,
+    ResilientConnection,
+    ResilientRedis,
+)
+from resilient_redis.core.command import Kind
+from tests.contract.helpers import outcome
+from tests.surface.helpers import Store, aside, quick
+from tests.surface.sweep import Sample, methods, sweep
+
+URL = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture(scope="module")
+def samples() -> dict[str, Sample]:
+    """One call of each method that sends a command."""
+    return {name: found for name, found in sweep().items() if found is not None}
+
+
+def test_it_is_a_frozenset_of_lower_case_names() -> None:
+    assert type(WRITE_COMMANDS) is frozenset
+    assert WRITE_COMMANDS is resilient_redis.WRITE_COMMANDS
+    assert all(name == name.lower() and name.isidentifier() for name in WRITE_COMMANDS)
+    assert len(WRITE_COMMANDS) > 40
+
+
+def test_the_names_of_the_design_are_in_it() -> None:
+    assert {"set", "hset", "xadd", "delete", "expire"} <= WRITE_COMMANDS
+    assert "del" not in WRITE_COMMANDS
+    assert WRITE_COMMANDS.isdisjoint(
+        {"get", "incr", "setnx", "lpop", "publish", "eval", "rename", "flushall", "lset", "restore"}
+    )
+
+
+def test_redis_py_has_them_all() -> None:
+    missing = [name for name in WRITE_COMMANDS if not callable(getattr(Redis, name, None))]
+    assert missing == []
+    assert set(methods()) >= WRITE_COMMANDS
+
+
+# -- the sweep: what each method sends, and whether the catalog calls that a write
+
+
+def test_the_sweep_reaches_what_it_is_to_judge(samples: dict[str, Sample]) -> None:
+    assert set(samples) >= WRITE_COMMANDS
+    assert len(samples) > 0.9 * len(methods()) > 280
+    kinds = Counter(found.shape.kind for found in samples.values())
+    for kind, at_least in ((Kind.READ, 70), (Kind.TAKE, 12), (Kind.COUNTER, 10), (Kind.WRITE, 45)):
+        assert kinds[kind] >= at_least, kind
+
+
+def test_a_write_is_in_it_and_nothing_else_is(samples: dict[str, Sample]) -> None:
+    writes = {name for name, found in samples.items() if found.shape.kind is Kind.WRITE}
+    assert writes == WRITE_COMMANDS
+
+
+def test_no_method_sends_more_than_one_command(samples: dict[str, Sample]) -> None:
+    """`execute` decides on the first: a second one would pass it by."""
+    assert {name: found.sent for name, found in samples.items() if found.sent != 1} == {}
+
+
+# -- each of them through each door
+
+
+async def left_by(client: Any, breaker: RedisCircuitBreaker, found: Sample) -> tuple[Any, int]:
+    """What the method answers while open, and how many writes that leaves in the journal."""
+    before = breaker.pending
+    method = getattr(client, found.method)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecated or experimental, and queued all the same
+        answer = await outcome(aside(method, *found.args, **found.kwargs))
+    return answer, breaker.pending - before
+
+
+def doors() -> dict[str, tuple[Any, RedisCircuitBreaker]]:
+    by_facade = ResilientRedis.from_url(URL)
+    breaker = RedisCircuitBreaker()
+    by_class = Redis.from_url(URL, connection_class=ResilientConnection, breaker=breaker)
+    everything = type("Everything", (Store,), dict.fromkeys(methods(), Store.frobnicate))
+    over_an_object = ResilientRedis(quick(everything()))
+    return {
+        "facade": (by_facade, by_facade.breaker),
+        "connection": (by_class, breaker),
+        "execute": (over_an_object, over_an_object.breaker),
+    }
+
+
+@pytest.mark.parametrize("door", ["facade", "connection", "execute"])
+async def test_each_of_them_is_queued_and_no_other_is(
+    door: str, samples: dict[str, Sample]
+) -> None:
+    client, breaker = doors()[door]
+    breaker.force_open()
+    wrong = {}
+    for name, found in samples.items():
+        if found.shape.blocking:
+            continue  # these wait before they find nothing
+        answer, queued = await left_by(client, breaker, found)
+        if name in WRITE_COMMANDS:
+            good = queued == 1 and not isinstance(answer, Exception)
+        else:
+            refused = found.shape.kind in (Kind.COUNTER, Kind.REFUSED)
+            # redis-py takes a ConnectionError for the success of SHUTDOWN.
+            refused = refused and (name != "shutdown" or door == "execute")
+            good = queued == 0 and isinstance(answer, CommandRefused) == refused
+        if not good:
+            wrong[name] = (found.args, answer, queued)
+    assert wrong == {}
+    assert breaker.pending == len(WRITE_COMMANDS)
+    breaker.outbox.journal.confirm(10**6)
+    await breaker.aclose()
+    if door != "execute":
+        await client.aclose()
