@@ -134,6 +134,9 @@ class Piped(Store):
                 store.sent += 1
                 return [True]
 
+            async def reset(self) -> None:
+                pass  # it holds nothing
+
         return Pipe()
 
 

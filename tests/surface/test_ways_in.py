@@ -110,7 +110,7 @@ async def test_through_a_kill_and_a_restart(rig: Rig, way: Callable[[Rig], Made]
         assert await client.set("k", "during") is True
         assert await client.expire("k", 1000) is True
         assert await client.delete("gone", "gone too") == 2
-        receipt = await client.rpush("l", "during")
+        receipt: Any = await client.rpush("l", "during")
         assert isinstance(receipt, Queued)
         # 3. Refused.
         with pytest.raises(CommandRefused):

@@ -72,7 +72,9 @@ class GuardedConnection(GuardedSubscriber):
                     continue
                 return reply
             try:
-                reply = self._buffered(disable_decoding)
+                sent = self._sent
+                pipelined = sent is not None and len(sent) > 1 and not self.health_check_interval
+                reply = at_hand(self._parser, disable_decoding) if pipelined else MISSING
                 if reply is MISSING:
                     reply = await super().read_response(
                         disable_decoding,
@@ -107,13 +109,6 @@ class GuardedConnection(GuardedSubscriber):
                 self._arrived(reply)
                 if not self._already_told():
                     return reply
-
-    def _buffered(self, disable_decoding: bool) -> Any:
-        """The next reply of a pipeline, if it has come with another."""
-        sent = self._sent
-        if sent is None or len(sent) == 1 or self.health_check_interval:
-            return MISSING
-        return at_hand(self._parser, disable_decoding)
 
     def _already_told(self) -> bool:
         """A transaction that is sent anew answers MULTI and its commands again: redis-py has read

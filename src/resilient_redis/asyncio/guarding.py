@@ -92,13 +92,15 @@ class _FastPath(Redis):
     ) -> Any:
         if breaker.breath_is_due():
             await asyncio.sleep(0)
+            if breaker.closed:  # meanwhile
+                return await self._sent(owner, args, options)
         replies = self._offline
         if replies is None:
             replies = self._offline = OfflineReplies(self)
         command = command_of(args, replies.encoder)
         if breaker.has_rules:
             (command,) = breaker.ruled([command])
-        if breaker.closed or command.shape.blocking:  # closed meanwhile, or to be waited for
+        if command.shape.blocking:  # to be waited for
             return await self._sent(owner, args, options)
         step = breaker.away_step(command)
         if isinstance(step, Refuse):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from redis.exceptions import TimeoutError
@@ -41,12 +41,15 @@ class GuardedSubscriber(GuardedSender):
 
     # -- commands: (un)subscribing, and PING; their replies come among the messages -------------
 
-    async def _submit(
+    def _submit(
         self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
-    ) -> None:
-        if not (self._connect_callbacks and self._subscribes):
-            await super()._submit(calls, check_health, packed)
-            return
+    ) -> Coroutine[Any, Any, None]:
+        # Not `async`: the healthy path has no coroutine more.
+        if self._connect_callbacks and self._subscribes:
+            return self._submit_to_subscription(calls)
+        return super()._submit(calls, check_health, packed)
+
+    async def _submit_to_subscription(self, calls: Sequence[Call]) -> None:
         for call in calls:
             self._note(call)
         if self._opening is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from ..command import Kind, Shape, Wire
 
@@ -72,30 +73,31 @@ class Row:
     may_write: bool = False  # a READ that with other arguments is a write (or a refused one)
     by_args: ByArgs | None = None  # checks the arguments, and changes the shape if they say so
     reason: str = ""
+    around_keys: tuple[tuple[Any, ...], tuple[Any, ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = Shape(
+            self.name,
+            self.kind,
+            self.reply,
+            self.number,
+            receipt=self.receipt,
+            safe_twice=self.safe_twice,
+            grows=self.grows,
+            blocking=self.blocking,
+            reason=self.reason,
+        )
+        at = Shape._fields.index("keys")
+        object.__setattr__(self, "around_keys", (shape[:at], shape[at + 1 :]))
 
     def shape(self, args: Args) -> Shape:
         given = len(args)
         if given != self.arity and (self.arity > 0 or given < -self.arity):
             return self._refused(args, WRONG_NUMBER)
         try:
-            shape = Shape(
-                self.name,
-                self.kind,
-                self.reply,
-                self.number,
-                (),
-                self.receipt,
-                self.keys(args),
-                self.safe_twice,
-                self.grows,
-                self.blocking,
-                0,
-                None,
-                None,
-                0,
-                0,
-                self.reason,
-            )
+            before, after = self.around_keys
+            # As `Shape(…)` does, without a Python frame: one is made for each command.
+            shape = tuple.__new__(Shape, (*before, self.keys(args), *after))
             return shape if self.by_args is None else self.by_args(args, shape)
         except Refuse as why:
             return self._refused(args, str(why))
