@@ -191,10 +191,11 @@ PLANTS = [
         "expired entry skipped",
         "A write whose deadline has passed is still sent: the old value must go.",
         "core/replay.py",
-        "        elif self.mode is Mode.BARE and (entry.parts or not entry.safe_twice):\n",
-        "        elif entry.ttl_ms is not None and entry.age(now) * 1000 > entry.ttl_ms:\n"
-        '            self._aside.setdefault(entry.seq, ("age", None))\n'
-        "        elif self.mode is Mode.BARE and (entry.parts or not entry.safe_twice):\n",
+        "            if (watched or now - entry.at > self._youngest(entry)) and self._is_aside(",
+        "            if entry.ttl_ms is not None and entry.age(now) * 1000 > entry.ttl_ms:\n"
+        '                self._aside.setdefault(entry.seq, ("age", None))\n'
+        "                batch.aside.append(entry)\n"
+        "            elif (watched or now - entry.at > self._youngest(entry)) and self._is_aside(",
         (RECOVERY + "test_a_time_to_live_counts_from_the_call[valkey]",),
     ),
     Plant(
@@ -416,12 +417,9 @@ PLANTS = [
         "a reply left on the connection after cancel",
         "A caller gets the reply to its own command.",
         "asyncio/connection.py",
-        "            try:\n                reply = await super().read_response(\n"
-        "                    disable_decoding,\n                    timeout,\n"
-        "                    disconnect_on_error=disconnect_on_error,\n",
-        "            try:\n                reply = await super().read_response(\n"
-        "                    disable_decoding,\n                    timeout,\n"
-        "                    disconnect_on_error=False,\n",
+        "                        timeout,\n"
+        "                        disconnect_on_error=disconnect_on_error,\n",
+        "                        timeout,\n                        disconnect_on_error=False,\n",
         (NO_OUTAGE + "test_a_cancelled_caller_leaves_a_clean_connection[valkey]",),
     ),
     Plant(
