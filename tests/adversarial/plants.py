@@ -115,8 +115,8 @@ PLANTS: tuple[Plant, ...] = (
         "an error reply is no answer",
         "a server that answers is there",
         OBJECTS,
-        "    return isinstance(error, ResponseError) and not isinstance(error, REJECTED)",
-        "    return False",
+        "            elif breaker.suspicious and server_answered(error):",
+        "            elif False:",
     ),
     plant(
         "an exhausted pool is an outage",
@@ -143,23 +143,19 @@ PLANTS: tuple[Plant, ...] = (
         "error replies count",
         "what is no outage is not counted",
         OBJECTS,
-        "        except Exception as error:\n            if is_foreign_outage(error):\n"
+        "            if is_foreign_outage(error):\n"
         "                breaker.failure(era, error, call.at)\n                self._keep",
-        "        except Exception as error:\n            if True:\n"
+        "            if True:\n"
         "                breaker.failure(era, error, call.at)\n                self._keep",
     ),
     plant(
         "a cancelled caller is a failure",
         "the caller's own cancellation is no outage",
         OBJECTS,
-        "            result = await func(*call.args, **call.kwargs)\n"
-        "        except Exception as error:\n"
-        "            if is_foreign_outage(error):\n                breaker.failure(era",
-        "            result = await func(*call.args, **call.kwargs)\n"
-        "        except asyncio.CancelledError as error:\n"
-        "            breaker.failure(era, error, call.at)\n            raise\n"
-        "        except Exception as error:\n            if is_foreign_outage(error):\n"
-        "                breaker.failure(era",
+        "            elif breaker.suspicious and server_answered(error):\n"
+        "                breaker.success(era)\n            raise\n",
+        "            raise\n        except asyncio.CancelledError as error:\n"
+        "            breaker.failure(era, error, call.at)\n            raise\n",
     ),
     plant(
         "the rate is not watched",
@@ -181,8 +177,8 @@ PLANTS: tuple[Plant, ...] = (
         "a failed replay does not open",
         "an entry that fails by an outage opens the breaker",
         CALLS,
-        "            breaker.trip(Cause.REPLAY_FAILED, type(error).__name__)\n        return None",
-        "            pass\n        return None",
+        "            breaker.trip(Cause.REPLAY_FAILED, type(error).__name__)\n",
+        "            pass\n",
     ),
     plant(
         "a failed replay goes on behind",
@@ -195,7 +191,7 @@ PLANTS: tuple[Plant, ...] = (
         "poison stops the replay",
         "what the server refuses is set aside",
         CALLS,
-        '            breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))\n'
+        '            self._breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))\n'
         "            return True",
         "            return None",
     ),
@@ -203,8 +199,8 @@ PLANTS: tuple[Plant, ...] = (
         "a push is made again",
         "an unknown outcome is not repeated",
         CALLS,
-        "if not entry.safe_twice and not never_sent(error):",
-        "if False:",
+        "            self._unknown(entry, str(error))\n",
+        "            pass\n",
     ),
     plant(
         "a live push is queued",
@@ -240,15 +236,15 @@ PLANTS: tuple[Plant, ...] = (
         "READONLY is the entry's fault",
         "a server that takes no writes costs no entry",
         FAILURES,
-        "    return holding_code(error) if isinstance(error, ResponseError) else None",
-        "    return None",
+        '    for name, code in (("ReadOnlyError", "READONLY"), ("OutOfMemoryError", "OOM")):',
+        "    for name, code in ():",
     ),
     plant(
         "an exhausted pool is the entry's fault",
         "a pool costs no entry",
         FAILURES,
-        "    return bool(names & _FOREIGN_ALIVE)",
-        "    return False",
+        "    return bool(_names(error) & _OF_THE_COMMAND) and",
+        "    return True or",
     ),
     plant(
         "LOADING is the entry's fault",
@@ -340,16 +336,16 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "arguments are not copied",
         "what is queued is what was given",
-        CALLS,
-        "kept = call._replace(args=frozen(call.args), kwargs=frozen(call.kwargs))",
-        "kept = call",
+        OBJECTS,
+        "call = Call(method_name, frozen(args), frozen(kwargs), breaker.clock(), owner)",
+        "call = Call(method_name, args, kwargs, breaker.clock(), owner)",
     ),
     plant(
         "iterators are used up",
         "what is queued is what was given",
         CALLS,
-        "    if any(isinstance(arg, Iterator) for arg in args):",
-        "    if False:",
+        "    if isinstance(value, (list, deque, Iterator, KeysView, ValuesView, ItemsView)):",
+        "    if isinstance(value, (list, deque, KeysView, ValuesView, ItemsView)):",
     ),
     plant(
         "SET NX is a plain SET",
@@ -383,8 +379,8 @@ PLANTS: tuple[Plant, ...] = (
         "values in the log",
         "no secret in a log",
         CALLS,
-        "        self._held[seq] = _Held(kept, keys)",
-        '        self._held[seq] = _Held(kept, keys)\n        logger.info("queued %r", kept)',
+        "        self._held[seq] = _Held(call, keys)",
+        '        self._held[seq] = _Held(call, keys)\n        logger.info("queued %r", call.args)',
     ),
     plant(
         "nobody is told of neutral answers",
@@ -394,20 +390,6 @@ PLANTS: tuple[Plant, ...] = (
         "",
     ),
     # -- loops and ends ----------------------------------------------------------------------
-    plant(
-        "a replay of another loop is waited for",
-        "a breaker serves one loop after the other",
-        OBJECTS,
-        "            self._loop, self.replaying = breaker.adopt(), None",
-        "            self._loop = breaker.adopt()",
-    ),
-    plant(
-        "aclose leaves the replay running",
-        "no task is left",
-        "asyncio/breaker.py",
-        "replaying = self._object.replaying if self._object is not None else None",
-        "replaying = None",
-    ),
     plant(
         "aclose does not wait",
         "aclose waits for the replay",
@@ -436,13 +418,6 @@ PLANTS: tuple[Plant, ...] = (
         CLIENT,
         "            if name in _COMPOSED:",
         "            if False:",
-    ),
-    plant(
-        "the façade does not close the client",
-        "no socket is left",
-        CLIENT,
-        'close = getattr(self.client, "aclose", None) or getattr(self.client, "close", None)',
-        "close = None",
     ),
     plant(
         "methods are not taken for commands",
@@ -483,8 +458,8 @@ PLANTS: tuple[Plant, ...] = (
         "the fast path does not look again",
         "the breaker closes between decision and answer",
         "asyncio/guarding.py",
-        "if breaker.closed or command.shape.blocking:",
-        "if command.shape.blocking:",
+        "        if self._breaker is None or self._breaker.closed:",
+        "        if self._breaker is None:",
     ),
     plant(
         "the fast path hides a full journal",
@@ -492,13 +467,6 @@ PLANTS: tuple[Plant, ...] = (
         "asyncio/guarding.py",
         '            breaker.count("refused", error.command)\n            raise',
         "            return True",
-    ),
-    plant(
-        "the fast path does not parse",
-        "a subclass keeps what it adds",
-        "seam/methods.py",
-        "        if key in self._constants and command not in self._client.response_callbacks:",
-        "        if True:",
     ),
     # -- servers -----------------------------------------------------------------------------
     plant(
@@ -528,6 +496,162 @@ PLANTS: tuple[Plant, ...] = (
         "base.py",
         "            self.gate_open = False\n            self._held = None\n        self.refresh()",
         "            self._held = None\n        self.refresh()",
+    ),
+    plant(
+        "an entry is made twice",
+        "exactly once",
+        CALLS,
+        "            reply = await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)",
+        "            await self._make(entry)\n"
+        "            reply = await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)",
+    ),
+    plant(
+        "a cancelled write is forgotten",
+        "what is safe to send twice is made again",
+        CALLS,
+        "        if entry.safe_twice:\n            return  # it is made again\n",
+        "",
+    ),
+    plant(
+        "a cancelled push is made again",
+        "exactly once",
+        CALLS,
+        '            self._unknown(entry, "cancelled")\n',
+        "",
+    ),
+    plant(
+        "a push is the probe",
+        "a probe costs nothing",
+        CALLS,
+        "                await self._ask()",
+        "                pass",
+    ),
+    plant(
+        "a replayed call has no deadline",
+        "a healthy object is not kept down",
+        CALLS,
+        "await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)",
+        "await self._make(entry)",
+    ),
+    plant(
+        "one exception for all who wait",
+        "each is told of his own write",
+        OBJECTS,
+        "error = copy(self._replayer.failure)",
+        "error = self._replayer.failure",
+    ),
+    plant(
+        "what does not fit is said to be queued",
+        "error.queued",
+        OBJECTS,
+        '            return  # it says "not queued", as the caller is told',
+        "            pass",
+    ),
+    plant(
+        "a stale read is passed on",
+        "who was told that it is queued reads it",
+        OBJECTS,
+        "                if not stale:\n",
+        "                if True:\n",
+    ),
+    plant(
+        "a flush with nothing queued takes the permit",
+        "the next probe is not put off",
+        OBJECTS,
+        "        if not breaker.pending:\n            return 0\n        permit",
+        "        permit",
+    ),
+    plant(
+        "the owner is who awaits",
+        "no data are destroyed by our own neutral answer",
+        "asyncio/breaker.py",
+        "                owner = asyncio.current_task()\n",
+        "                owner = None\n",
+    ),
+    plant(
+        "a breaker that was closed guards nothing",
+        "a closed breaker keeps what it holds",
+        "asyncio/breaker.py",
+        "        if self._object is not None:\n            try:\n                owner",
+        "        if self._object is not None and not self._closed:\n            try:\n"
+        "                owner",
+    ),
+    plant(
+        "a loop's tasks outlive it",
+        "a breaker serves one loop after the other",
+        "asyncio/breaker.py",
+        "            self.timer = self._recovery = self._hang_check = self._resting = None",
+        "            pass",
+    ),
+    plant(
+        "an answer is as long as the failures",
+        "failures are forgotten when it closes",
+        BREAKER,
+        "        if succeeded:\n            self.failures = 0\n",
+        "        if succeeded:\n",
+    ),
+    plant(
+        "closed lets everything pass",
+        "never over a newer one",
+        GUARD,
+        "    if not view.draining:\n        return Send()",
+        "    if True:\n        return Send()",
+    ),
+    plant(
+        "the last of a batch is sent again",
+        "exactly once",
+        "core/replay.py",
+        "        self._confirm(batch.last)",
+        "        self._confirm(batch.last - (len(batch.entries) > 1))",
+    ),
+    plant(
+        "a caller sleeps between two attempts",
+        "a dead server holds up nobody",
+        "asyncio/carry.py",
+        "_PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)",
+        "_PAUSES = (2.0, 2.0)",
+    ),
+    plant(
+        "the fast path takes the class away",
+        "a subclass keeps what it adds",
+        "asyncio/guarding.py",
+        "type(name, (_FastPath, client_class), body)",
+        "type(name, (_FastPath,), body)",
+    ),
+    plant(
+        "the fast path stands in front of the user's own",
+        "a subclass keeps what it adds",
+        "asyncio/guarding.py",
+        "    if type(client).execute_command is Redis.execute_command:",
+        "    if True:",
+    ),
+    plant(
+        "there is no fast path",
+        "an exhausted pool is no hindrance while open",
+        "asyncio/guarding.py",
+        "    if type(client).execute_command is Redis.execute_command:",
+        "    if False:",
+    ),
+    plant(
+        "a shared pool's connections go by another breaker",
+        "one pool, one breaker",
+        "seam/pools.py",
+        '    pool.connection_kwargs["breaker"] = breaker\n',
+        "",
+    ),
+    plant(
+        "what a pipeline runs at once passes the guard",
+        "nothing overtakes the queue",
+        CLIENT,
+        '            return await self._facade.breaker.execute("pipeline", lambda: command)',
+        "            return await command",
+    ),
+    plant(
+        "a refused pipeline keeps its commands",
+        "raised means not applied",
+        CLIENT,
+        "            await self._pipeline.reset()  # as",
+        "            pass  # as",
     ),
 )
 

@@ -229,7 +229,7 @@ async def test_a_subclass_keeps_what_it_adds(rig: Rig) -> None:
     "clone",
     [
         pytest.param(lambda client: client.client(), id="client()"),
-        pytest.param(lambda client: type(client)(port=1), id="type(client)()"),
+        pytest.param(lambda c: type(c).from_url("redis://127.0.0.1:1"), id="type(client)"),
     ],
 )
 async def test_a_client_that_is_made_of_a_guarded_one(

@@ -79,7 +79,6 @@ async def test_what_a_pipeline_was_refused_is_not_in_its_next_execute(world: Wor
 async def test_a_transaction_comes_after_what_is_queued(world: World) -> None:
     """WATCH, read, MULTI, EXEC of redis-py's own `transaction`."""
     await queued(world)
-    await elsewhere(world.client.get, f"{KEY}-another")  # probes, and replays
 
     async def more(pipe: Any) -> None:
         value = await pipe.get(KEY)

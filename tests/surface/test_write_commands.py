@@ -23,6 +23,17 @@ from tests.surface.helpers import Store, aside, quick
 from tests.surface.sweep import Sample, methods, sweep
 
 URL = "redis://127.0.0.1:1/0"
+# By hand, from the contract (DESIGN, section 1): what comes or goes changes what is promised.
+BY_HAND = """
+    set setex psetex mset msetex delete unlink expire expireat pexpire pexpireat persist bitop
+    hset hmset hsetex hdel hexpire hexpireat hpexpire hpexpireat hpersist
+    lpush rpush lrem ltrim
+    sadd srem sdiffstore sinterstore sunionstore
+    zadd zrem zremrangebylex zremrangebyrank zremrangebyscore
+    zdiffstore zinterstore zunionstore zrangestore
+    geoadd geosearchstore pfadd pfmerge
+    xadd xdel xdelex xtrim xack xackdel
+"""
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +49,11 @@ def test_it_is_a_frozenset_of_lower_case_names() -> None:
     assert len(WRITE_COMMANDS) > 40
 
 
-def test_the_names_of_the_design_are_in_it() -> None:
-    assert {"set", "hset", "xadd", "delete", "expire"} <= WRITE_COMMANDS
-    assert "del" not in WRITE_COMMANDS
-    assert WRITE_COMMANDS.isdisjoint(
-        {"get", "incr", "setnx", "lpop", "publish", "eval", "rename", "flushall", "lset", "restore"}
-    )
+def test_the_names_are_those_of_the_contract() -> None:
+    # An older redis-py has not got all of them.
+    known = {name for name in BY_HAND.split() if hasattr(Redis, name)}
+    assert known == WRITE_COMMANDS
+    assert {"set", "hset", "xadd", "delete", "expire"} <= WRITE_COMMANDS  # DESIGN's examples
 
 
 def test_redis_py_has_them_all() -> None:
