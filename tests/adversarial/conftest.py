@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import hygiene
+from tests.contract.conftest import hygiene, quick_collections
 from tests.support.servers import Rigs
 
 from .worlds import OBJECTS, SERVERS, World, world_of
 
-__all__ = ["hygiene"]
+__all__ = ["hygiene", "quick_collections"]
 
 Make = Callable[..., Any]
 

@@ -110,11 +110,6 @@ async def test_a_pipeline_can_be_awaited_as_redis_pys_can(world: World) -> None:
     assert await pipe.set(KEY, VALUE).execute() == [True]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="only fakeredis's pipeline is guarded: that of another client or a mock passes the "
-    "queue (README: 'Pipelines are sent whole or refused')",
-)
 async def test_another_clients_pipeline_is_refused_too() -> None:
     class Pipeline:
         def __init__(self, there: Scripted) -> None:

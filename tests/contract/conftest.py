@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -15,6 +15,15 @@ from redis.asyncio.connection import Connection
 from tests.contract.helpers import PASSWORD, SECRET, Connects
 
 QUIET = ("redis", "resilient_redis", "asyncio")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quick_collections() -> Iterator[None]:
+    """`hygiene` collects garbage after each of 500 tests: only theirs, not the interpreter's."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,20 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
+from tests.contract.conftest import hygiene, quick_collections
 
-import pytest
-
-from tests.contract.conftest import hygiene
-
-__all__ = ["hygiene"]
-
-
-@pytest.fixture(scope="package", autouse=True)
-def quick_collections() -> Iterator[None]:
-    """`hygiene` collects garbage after each of 500 tests: only theirs, not the interpreter's."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+__all__ = ["hygiene", "quick_collections"]

@@ -210,13 +210,6 @@ async def test_its_own_breaker_may_take_a_guarded_client(valkey_rig: Rig) -> Non
         breaker.reset()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="a connection of the default breaker that is in use when another breaker takes the "
-    "client is a guarded one, so it is put back and goes on with its own breaker: two journals on "
-    "one client. Fix: `_Retiring` and `replace_connections` look at `connection.breaker`, too",
-)
 async def test_a_connection_of_the_default_breaker_is_replaced_too(valkey_rig: Rig) -> None:
     client: Any = Redis.from_url(valkey_rig.url, connection_class=ResilientConnection)
     connection = await client.connection_pool.get_connection()

@@ -120,13 +120,6 @@ def test_users_by_credential_providers_are_users() -> None:
     assert one.breaker is not other.breaker
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=ValueError,
-    reason="the provider object stands for the user: two clients of one user, each with a provider "
-    "of its own, cannot share a breaker. Fix in `endpoint_of`: a provider that has a `username` "
-    "(redis-py's UsernamePasswordCredentialProvider) is that user",
-)
 def test_two_providers_of_one_user_are_one_user() -> None:
     breaker = RedisCircuitBreaker()
     for _ in range(2):

@@ -140,13 +140,6 @@ class Piped(Store):
         return Pipe()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="`Facade.__getattr__` guards `pipeline` only where the object has a pool of redis-py's "
-    "(fakeredis); a stranger's, valkey-py's too, goes past the breaker and the queue. README: "
-    "pipelines are sent whole or refused. Fix: `pipeline` before the test of `pool_of`",
-)
 async def test_a_strangers_pipeline_is_sent_whole_or_refused() -> None:
     store = Piped()
     client: Any = ResilientRedis(quick(store))

@@ -97,11 +97,10 @@ class Facade:
                 if is_command(name):
                     self.__dict__[name] = attribute  # the next time it is found without this
                 return attribute
-            if pool_of(client) is not None:
-                if name in _COMPOSED:
-                    return getattr(type(client), name).__get__(self)
-                if name == "pipeline":
-                    return partial(_GuardedPipeline, self)
+            if name == "pipeline":
+                return partial(_GuardedPipeline, self)
+            if pool_of(client) is not None and name in _COMPOSED:
+                return getattr(type(client), name).__get__(self)
             attribute = getattr(client, name)
             if not callable(attribute) or not is_command(name):
                 return attribute
@@ -202,7 +201,9 @@ class _GuardedPipeline:
         try:
             return await breaker.execute("pipeline", execute)
         except CommandRefused:
-            await self._pipeline.reset()  # as after any other error, nothing of it is left
+            # As after any other error of redis-py's, nothing of it is left.
+            if (reset := getattr(self._pipeline, "reset", None)) is not None:
+                await reset()
             raise
 
 

@@ -382,7 +382,8 @@ class GuardedSocket(AbstractConnection):
 def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """What one breaker stands for: where, and as whom."""
     # Who gives a provider is whom it names, which nobody knows yet: another one is somebody else.
-    user = kwargs.get("credential_provider") or kwargs.get("username")
+    provider = kwargs.get("credential_provider")
+    user = kwargs.get("username") or getattr(provider, "username", None) or provider
     if kwargs.get("path"):
         return (str(kwargs["path"]), user)
     return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)

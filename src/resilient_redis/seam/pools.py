@@ -48,18 +48,21 @@ def pool_of(client: Any) -> ConnectionPool | None:
 class _Retiring(list[AbstractConnection]):
     """A pool's free connections: those of before the guard are closed when they come back."""
 
-    def __init__(self, pool: ConnectionPool, guarded: type) -> None:
+    def __init__(self, pool: ConnectionPool, breaker: Any) -> None:
         super().__init__()
         self._pool = pool
-        self._guarded = guarded
+        self._breaker = breaker
 
     def append(self, connection: AbstractConnection) -> None:
-        if isinstance(connection, self._guarded):
+        if self._is_guarded(connection):
             super().append(connection)
         else:
             _close(connection)
-        if all(isinstance(c, self._guarded) for c in self._pool._in_use_connections):
+        if all(map(self._is_guarded, self._pool._in_use_connections)):
             self._pool._available_connections = list(self)
+
+    def _is_guarded(self, connection: AbstractConnection) -> bool:
+        return getattr(connection, "breaker", None) is self._breaker
 
 
 def replace_connections(
@@ -74,7 +77,7 @@ def replace_connections(
     for connection in free:
         _close(connection)
     in_use = bool(pool._in_use_connections)
-    pool._available_connections = _Retiring(pool, connection_class) if in_use else []
+    pool._available_connections = _Retiring(pool, breaker) if in_use else []
 
 
 def release_single_connection(client: Redis) -> None:
