@@ -143,6 +143,19 @@ def _answer(command: Command, protocol: int) -> bytes:
     return b"*%d\r\n" % len(parts) + b"".join(parts)
 
 
+def answer_or_refuse(
+    breaker: BreakerBase, command: Command, decision: Answer, *, db: int, at: float, owner: Any
+) -> Answers:
+    """The answer to a single command of which nothing has run: where the journal is full, it is
+    refused.
+    """
+    try:
+        return Answers(breaker, [command], decision, db=db, at=at, owner=owner)
+    except JournalFull as error:
+        breaker.count("refused", error.command)
+        raise
+
+
 def refusal(breaker: BreakerBase, refuse: Refuse) -> Exception:
     """The error of a command that is refused."""
     breaker.count("refused", refuse.command)

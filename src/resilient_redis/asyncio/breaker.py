@@ -19,6 +19,7 @@ from ..receipt import Queued
 from ..seam.failures import as_redis_error, is_alive
 from ..seam.pools import breaker_of
 from ..settings import Settings
+from .calling import calling_task
 from .ending import end
 from .link import Template, answers
 from .recovery import recover
@@ -163,11 +164,7 @@ class RedisCircuitBreaker(BreakerBase):
         """
         # Not `async`: here the caller's own task runs, whoever awaits what is returned.
         if self._object is not None:
-            try:
-                owner = asyncio.current_task()
-            except RuntimeError:
-                owner = None  # no loop runs yet
-            return self._object.execute(method_name, func, args, kwargs, owner)
+            return self._object.execute(method_name, func, args, kwargs, calling_task())
         if self.client is None and breaker_of(getattr(func, "__self__", None)) is not self:
             raise ValueError("execute needs a client: RedisCircuitBreaker(redis_client)")
         return _call(func, args, kwargs)
@@ -189,12 +186,10 @@ class RedisCircuitBreaker(BreakerBase):
     def start_recovery(self) -> None:
         """Recovery runs while there is something to recover, and only then."""
         try:
-            loop = asyncio.get_running_loop()
+            loop = self.adopt()
         except RuntimeError:
             return  # no loop runs: the next command on one starts it
-        if self._loop is not loop:
-            self.adopt()
-        elif self._recovery is not None and not self._recovery.done():
+        if self._recovery is not None and not self._recovery.done():
             return
         if self.busy and not self._closed and self._object is None:
             self._recovery = loop.create_task(recover(self), name=f"{self.name}-recovery")

@@ -122,9 +122,7 @@ class Replayer:
                         permit = None
                     elif breaker.suspicious:
                         breaker.success(breaker.era)
-                breaker.outbox.journal.confirm(entry.seq)
-                self._held.pop(entry.seq, None)
-                self._premise_failed.discard(entry.seq)
+                self._done(entry)
         except Exception:  # noqa: BLE001 - logged whole, and nobody awaits this task
             logger.exception("%s: the replay has failed", breaker.name)
             return
@@ -142,26 +140,22 @@ class Replayer:
         object; None: it stays there.
         """
         breaker = self._breaker
-        limit = entry.max_age or breaker.outbox.journal.max_age
-        if entry.age(breaker.clock()) > limit:
+        if entry.age(breaker.clock()) > entry.limit(breaker.outbox.journal.max_age):
             breaker.outbox.dead_letter(entry, "age", None)
             return False
         try:
             await self._check_premises()
-        except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
-            self._away(error)
-            return None
-        if entry.seq in self._premise_failed:
-            breaker.outbox.dead_letter(entry, "premise", None)
-            return True
-        try:
-            if not entry.safe_twice and not self._proved:
+            applies = entry.seq not in self._premise_failed
+            if applies and not entry.safe_twice and not self._proved:
                 # It cannot be the probe: if its reply is lost, nobody can say whether it ran.
                 await self._ask()
-            self._proved = True
         except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
             self._away(error)
             return None
+        if not applies:
+            breaker.outbox.dead_letter(entry, "premise", None)
+            return True
+        self._proved = True
         try:
             # A call that never returns would keep the gate shut for ever.
             reply = await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)
@@ -197,10 +191,14 @@ class Replayer:
         """Nobody knows whether it ran."""
         if entry.safe_twice:
             return  # it is made again
-        outbox = self._breaker.outbox
-        outbox.dead_letter(entry, "unknown", ReplyError(why))
-        outbox.journal.confirm(entry.seq)
+        self._breaker.outbox.dead_letter(entry, "unknown", ReplyError(why))
+        self._done(entry)
+
+    def _done(self, entry: Entry) -> None:
+        """Nothing more is to be done about the entry at the front."""
+        self._breaker.outbox.journal.confirm(entry.seq)
         self._held.pop(entry.seq, None)
+        self._premise_failed.discard(entry.seq)
 
     def _away(self, error: Exception) -> None:
         """Nothing more can be applied now: by an outage, or by what is no fault of an entry."""

@@ -6,7 +6,6 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Sequence
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -20,12 +19,9 @@ from ..errors import JournalFull, OutcomeUnknown
 from ..seam.failures import parse_error
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.replies import OwnReplies
+from .calling import caller
 from .handshake import put_up_fence
 from .wire import PUBSUB, SESSION, GuardedSocket, Tie
-
-#: The task that has called, where the command runs in another (`wait_for` before Python 3.12,
-#: `gather`): what it was told is told to the caller.
-caller: ContextVar[asyncio.Task[Any] | None] = ContextVar("resilient_redis_caller", default=None)
 
 # Seconds between two attempts for one caller while the breaker is still closed.
 _PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)

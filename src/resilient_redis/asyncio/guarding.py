@@ -8,10 +8,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from ..answering import Answers, refusal
+from ..answering import answer_or_refuse, refusal
 from ..core.guard import Answer, Refuse, Step
 from ..core.wire import reply_bytes
-from ..errors import JournalFull
 from ..seam.methods import OfflineReplies
 from ..seam.packed import command_of
 from ..seam.pools import (
@@ -23,7 +22,7 @@ from ..seam.pools import (
 )
 from ..seam.replies import MISSING
 from .breaker import RedisCircuitBreaker
-from .carry import caller
+from .calling import caller, calling_task
 from .connection import GuardedConnection, guarded_class
 from .wire import endpoint_of
 
@@ -64,10 +63,7 @@ class _FastPath(Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Coroutine[Any, Any, Any]:
         # Not `async`: here the caller's own task runs, whoever awaits what is returned.
-        try:
-            owner = asyncio.current_task()
-        except RuntimeError:
-            owner = None  # no loop runs yet
+        owner = calling_task()
         if self._breaker is None or self._breaker.closed:
             return self._sent(owner, args, options)
         return self._answered(self._breaker, owner, args, options)
@@ -115,18 +111,9 @@ class _FastPath(Redis):
             if constant is not MISSING:
                 return constant
             return await replies.shape(reply, args[0], options)
-        try:
-            answers = Answers(
-                breaker,
-                [command],
-                Answer((step,)),
-                db=replies.db,
-                at=breaker.clock(),
-                owner=owner,
-            )
-        except JournalFull as error:
-            breaker.count("refused", error.command)
-            raise
+        answers = answer_or_refuse(
+            breaker, command, Answer((step,)), db=replies.db, at=breaker.clock(), owner=owner
+        )
         (slot,) = answers.slots(replies.protocol, replies.parse_error)
         if isinstance(slot, tuple):
             return slot[1]

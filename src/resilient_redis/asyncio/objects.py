@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-from ..answering import Answers, refusal
+from ..answering import answer_or_refuse, refusal
 from ..core.breaker import Permit
 from ..core.catalog import UNKNOWN
 from ..core.command import Command, Kind, Shape
@@ -48,7 +48,6 @@ class ObjectGuard:
         self._wait = wait or (lambda: breaker.recovery_timeout)
         self._made: StandIn | None = None
         self._replayer = Replayer(breaker, client)
-        self._loop: asyncio.AbstractEventLoop | None = None
         self.replaying: asyncio.Task[None] | None = None
 
     @property
@@ -191,12 +190,11 @@ class ObjectGuard:
         breaker = self._breaker
         if breaker.gate_open:
             return True
-        if self._loop is not breaker.adopt():
-            self._loop, self.replaying = breaker.adopt(), None
+        loop = breaker.adopt()
         if self.replaying is None or self.replaying.done():
             if permit is None and (self._replayer.rests or not breaker.closed):
                 return False
-            self.replaying = breaker.adopt().create_task(
+            self.replaying = loop.create_task(
                 self._replayer.run(permit), name=f"{breaker.name}-replay"
             )
         elif permit is not None:
@@ -240,11 +238,7 @@ class ObjectGuard:
 
     def _answer(self, call: Call, command: Command, decision: Answer) -> Any:
         breaker, stand_in = self._breaker, self._stand_in
-        try:
-            answers = Answers(breaker, [command], decision, db=0, at=call.at, owner=call.owner)
-        except JournalFull as error:
-            breaker.count("refused", error.command)
-            raise
+        answers = answer_or_refuse(breaker, command, decision, db=0, at=call.at, owner=call.owner)
         if answers.first:
             self._replayer.hold(answers.first, call, command.shape.keys)
             return "OK"

@@ -60,11 +60,9 @@ class Batch:
         """Each entry with its reply; that of a transaction is a list."""
         at = 0
         for entry in self.entries:
-            if entry.parts:
-                yield entry, list(replies[at : at + entry.size])
-            else:
-                yield entry, replies[at]
-            at += entry.size if entry.parts else 1
+            end = at + entry.size
+            yield entry, list(replies[at:end]) if entry.parts else replies[at]
+            at = end
 
 
 def between(source: Source, after: int, upto: int) -> list[Entry]:

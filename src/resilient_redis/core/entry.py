@@ -43,6 +43,10 @@ class Entry(NamedTuple):
         """How many commands it is."""
         return len(self.parts) or 1
 
+    def limit(self, default: float) -> float:
+        """The age, in seconds, from which on it is set aside; `default` is the journal's."""
+        return default if self.max_age is None else self.max_age
+
     def age(self, now: float) -> float:
         """Seconds since the call."""
         return now - self.at

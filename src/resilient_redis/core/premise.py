@@ -129,8 +129,7 @@ class Premises:
         self._absent: set[tuple[int, bytes]] = set()  # before the drain; what is there now is ours
 
     def add(self, seq: int, db: int, keys: tuple[bytes, ...]) -> None:
-        _, others = self._unchecked.get(seq, (db, ()))
-        self._unchecked[seq] = (db, (*others, *keys))
+        self._unchecked[seq] = (db, keys)
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._unchecked

@@ -156,6 +156,7 @@ class Replay(Marking):
         limit = self._batch_size if self.held is None or denied else 1
         batch: Batch | None = None
         count = 0
+        max_age = self._source.max_age
         watched = bool(self._aside or self._barred or self.premises) or self.mode is Mode.BARE
         for entry in self._source.read(after):
             if batch is None:
@@ -168,7 +169,7 @@ class Replay(Marking):
                 break
             if watched and entry.seq in self.premises:
                 break
-            if (watched or now - entry.at > self._youngest(entry)) and self._is_aside(entry, now):
+            if (watched or now - entry.at > entry.limit(max_age)) and self._is_aside(entry, now):
                 batch.aside.append(entry)
             elif denied and (entry.grows or not entry.safe_twice or entry.parts):
                 break  # deletes and expiries drain without W, because SET W is denied as well
@@ -180,10 +181,6 @@ class Replay(Marking):
             batch.count = count
         return batch
 
-    def _youngest(self, entry: Entry) -> float:
-        """The age from which on `entry` is looked at more closely."""
-        return self._source.max_age if entry.max_age is None else entry.max_age
-
     def _check_premises(self) -> Dialogue[None]:
         for seq in (yield from self.premises.check(self._use)):
             self._aside.setdefault(seq, ("premise", None))
@@ -192,7 +189,7 @@ class Replay(Marking):
         if entry.db in self._barred:
             # In another database its writes would be somebody else's data.
             self._aside.setdefault(entry.seq, ("error", self._barred[entry.db]))
-        if entry.seq > self._tried and entry.age(now) > self._youngest(entry):
+        if entry.seq > self._tried and entry.age(now) > entry.limit(self._source.max_age):
             self._aside.setdefault(entry.seq, ("age", None))
         elif self.mode is Mode.BARE and (entry.parts or not entry.safe_twice):
             self._aside.setdefault(entry.seq, ("rights", None))

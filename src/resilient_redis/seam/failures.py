@@ -99,6 +99,10 @@ def as_reply_error(error: ResponseError) -> ReplyError:
     return ReplyError(str(error))
 
 
+def _names(error: BaseException) -> set[str]:
+    return {base.__name__ for base in type(error).__mro__}
+
+
 # Other clients have classes of their own under redis-py's names (valkey-py, coredis).
 _FOREIGN = frozenset({"ConnectionError", "TimeoutError"})
 _FOREIGN_ALIVE = frozenset({"AuthenticationError", "AuthorizationError", "MaxConnectionsError"})
@@ -108,7 +112,7 @@ def is_foreign_outage(error: BaseException) -> bool:
     """Whether an error of any client may mean that its server is away."""
     if isinstance(error, (ResilienceError, RedisError, OSError, asyncio.TimeoutError)):
         return is_outage(error)
-    names = {base.__name__ for base in type(error).__mro__}
+    names = _names(error)
     return bool(names & _FOREIGN) and not names & _FOREIGN_ALIVE
 
 
@@ -117,10 +121,6 @@ def never_sent(error: BaseException) -> bool:
     causes = (error, error.__cause__, error.__context__)
     refused = any(isinstance(cause, (ConnectionRefusedError, socket.gaierror)) for cause in causes)
     return refused or bool(_names(error) & _REJECTED_NAMES)
-
-
-def _names(error: BaseException) -> set[str]:
-    return {base.__name__ for base in type(error).__mro__}
 
 
 _REJECTED_NAMES = frozenset(cls.__name__ for cls in REJECTED)
