@@ -132,3 +132,11 @@ async def goes_away(rig: Rig, client: Client, breaker: RedisCircuitBreaker) -> N
     rig.kill()
     while breaker.state == CLOSED:
         assert await client.get(KEY) is None
+
+
+async def goes_away_in_use(client: Client, rig: Rig, breaker: RedisCircuitBreaker) -> None:
+    """As `goes_away`, of a server that `client` has just used."""
+    await client.get("k")
+    rig.kill()
+    await client.get("other")
+    await until(lambda: breaker.state == OPEN)

@@ -10,18 +10,19 @@ from typing import Any
 import pytest
 
 from resilient_redis.asyncio import OutcomeUnknown, RedisCircuitBreaker, ResilientRedis
-from tests.contract.helpers import CLOSED, OPEN, Client, from_url, recovered, timed, until
+from tests.contract.helpers import (
+    CLOSED,
+    Client,
+    from_url,
+    goes_away_in_use,
+    recovered,
+    timed,
+    until,
+)
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
 pytestmark = pytest.mark.server
-
-
-async def away(client: Client, rig: Rig, breaker: RedisCircuitBreaker) -> None:
-    await client.get("k")
-    rig.kill()
-    await client.get("other")
-    await until(lambda: breaker.state == OPEN)
 
 
 CALLS: dict[str, tuple[Callable[[Client, float], Any], Any, Callable[[Client], Any]]] = {
@@ -53,7 +54,7 @@ async def test_it_waits_out_its_own_time(valkey_rig: Rig, name: str) -> None:
     call, _, _ = CALLS[name]
     breaker = RedisCircuitBreaker()
     async with from_url(valkey_rig.port, breaker) as client:
-        await away(client, valkey_rig, breaker)
+        await goes_away_in_use(client, valkey_rig, breaker)
         started = time.monotonic()
         assert not await call(client, 0.3)
         assert 0.29 <= time.monotonic() - started < 0.45
@@ -65,7 +66,7 @@ async def test_it_goes_on_at_the_server(rig: Rig, name: str, seconds: float) -> 
     call, found, fill = CALLS[name]
     breaker = RedisCircuitBreaker(recovery_timeout=0.1)
     async with from_url(rig.port, breaker, socket_timeout=None) as client:
-        await away(client, rig, breaker)
+        await goes_away_in_use(client, rig, breaker)
         waiting = asyncio.create_task(call(client, seconds))
         await asyncio.sleep(0.1)
         rig.restart()
@@ -81,7 +82,7 @@ async def test_it_goes_on_at_the_server(rig: Rig, name: str, seconds: float) -> 
 async def test_the_time_that_has_passed_is_not_waited_again(valkey_rig: Rig) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.1)
     async with from_url(valkey_rig.port, breaker) as client:
-        await away(client, valkey_rig, breaker)
+        await goes_away_in_use(client, valkey_rig, breaker)
         waiting = asyncio.create_task(timed(client.blpop("list", 1.0)))
         await asyncio.sleep(0.5)
         valkey_rig.restart()
@@ -107,7 +108,7 @@ async def test_by_the_facade(valkey_rig: Rig) -> None:
     async with ResilientRedis.from_url(
         f"redis://127.0.0.1:{valkey_rig.port}", recovery_timeout=0.1
     ) as client:
-        await away(client, valkey_rig, client.breaker)
+        await goes_away_in_use(client, valkey_rig, client.breaker)
         assert await timed(client.blpop("list", 0.2)) >= 0.19
         waiting = asyncio.ensure_future(client.blpop("list", 5))
         await asyncio.sleep(0.05)
@@ -119,7 +120,7 @@ async def test_by_the_facade(valkey_rig: Rig) -> None:
 async def test_a_waiting_consumer_can_be_cancelled(valkey_rig: Rig) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.1)
     async with from_url(valkey_rig.port, breaker) as client:
-        await away(client, valkey_rig, breaker)
+        await goes_away_in_use(client, valkey_rig, breaker)
         waiting = asyncio.create_task(client.blpop("list", 0))
         await asyncio.sleep(0.05)
         waiting.cancel()

@@ -14,9 +14,9 @@ from resilient_redis.events import SubscriptionGap
 from tests.contract.helpers import (
     CLOSED,
     OPEN,
-    Client,
     events_of,
     from_url,
+    goes_away_in_use,
     guarded,
     recovered,
     timed,
@@ -25,13 +25,6 @@ from tests.contract.helpers import (
 from tests.support.servers import Rig
 
 pytestmark = pytest.mark.server
-
-
-async def away(client: Client, rig: Rig, breaker: RedisCircuitBreaker) -> None:
-    await client.get("k")
-    rig.kill()
-    await client.get("other")
-    await until(lambda: breaker.state == OPEN)
 
 
 async def published(rig: Rig, channel: str, message: str) -> None:
@@ -135,7 +128,7 @@ async def test_subscribing_and_unsubscribing_while_it_is_away(rig: Rig, protocol
         pubsub, late = client.pubsub(), client.pubsub()
         await pubsub.subscribe("a", "gone")
         assert (await pubsub.get_message(timeout=1))["type"] == "subscribe"
-        await away(client, rig, breaker)
+        await goes_away_in_use(client, rig, breaker)
         await pubsub.subscribe("b")
         await pubsub.unsubscribe("gone")
         await late.subscribe("late")
@@ -154,7 +147,7 @@ async def test_get_message_keeps_to_its_time(valkey_rig: Rig) -> None:
         pubsub = client.pubsub(ignore_subscribe_messages=True)
         await pubsub.subscribe("a")
         assert await pubsub.get_message(timeout=1) is None  # that it has subscribed
-        await away(client, valkey_rig, breaker)
+        await goes_away_in_use(client, valkey_rig, breaker)
         assert await timed(pubsub.get_message(timeout=0.2)) == pytest.approx(0.2, abs=0.1)
         for _ in range(100):
             assert await pubsub.get_message(timeout=0) is None
@@ -217,7 +210,7 @@ async def test_a_closed_pubsub_leaves_an_ordinary_connection(valkey_rig: Rig) ->
         await pubsub.subscribe("a")
         await pubsub.aclose()
         assert await client.set("k", "v") is True
-        await away(client, valkey_rig, breaker)
+        await goes_away_in_use(client, valkey_rig, breaker)
         assert await client.set("k", "w") is True
         assert breaker.pending == 1
         valkey_rig.restart()

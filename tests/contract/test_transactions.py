@@ -11,7 +11,15 @@ from redis.exceptions import ResponseError, WatchError
 
 from resilient_redis.asyncio import CommandRefused, OutcomeUnknown, RedisCircuitBreaker
 from resilient_redis.asyncio.breaker import AsyncQueued
-from tests.contract.helpers import CLOSED, OPEN, Client, from_url, guarded, recovered, until
+from tests.contract.helpers import (
+    CLOSED,
+    OPEN,
+    from_url,
+    goes_away_in_use,
+    guarded,
+    recovered,
+    until,
+)
 from tests.contract.test_unknown import CutAfter
 from tests.support.faults import FIN
 from tests.support.proxy import ChaosProxy
@@ -26,13 +34,6 @@ async def proxy(rig: Rig) -> AsyncIterator[ChaosProxy]:
         yield proxy
 
 
-async def away(client: Client, rig: Rig, breaker: RedisCircuitBreaker) -> None:
-    await client.get("k")
-    rig.kill()
-    await client.get("other")
-    await until(lambda: breaker.state == OPEN)
-
-
 @pytest.mark.parametrize("make", [guarded, from_url])
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_writes_are_one_entry_and_one_atomic_replay(
@@ -40,7 +41,7 @@ async def test_writes_are_one_entry_and_one_atomic_replay(
 ) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.2)
     async with make(rig.port, breaker, protocol=protocol) as client:
-        await away(client, rig, breaker)
+        await goes_away_in_use(client, rig, breaker)
         pipe = client.pipeline()  # a transaction is redis-py's default
         pipe.set("a", 1, ex=100).hset("h", "f", "v").expire("h", 50).delete("x", "y").rpush("l", 1)
         done, hset, expired, deleted, rpush = await pipe.execute()
@@ -64,7 +65,7 @@ async def test_writes_are_one_entry_and_one_atomic_replay(
 async def test_reads_find_nothing(valkey_rig: Rig) -> None:
     breaker = RedisCircuitBreaker()
     async with from_url(valkey_rig.port, breaker) as client:
-        await away(client, valkey_rig, breaker)
+        await goes_away_in_use(client, valkey_rig, breaker)
         pipe = client.pipeline().get("a").hgetall("h").mget("a", "b").lpop("l")
         assert await pipe.execute() == [None, {}, [None, None], None]
         assert breaker.pending == 0
@@ -73,7 +74,7 @@ async def test_reads_find_nothing(valkey_rig: Rig) -> None:
 async def test_a_mixed_one_is_refused(valkey_rig: Rig) -> None:
     breaker = RedisCircuitBreaker()
     async with from_url(valkey_rig.port, breaker) as client:
-        await away(client, valkey_rig, breaker)
+        await goes_away_in_use(client, valkey_rig, breaker)
         for pipe in (
             client.pipeline().lrange("l", 0, -1).delete("l"),
             client.pipeline().set("a", 1).incr("n"),
@@ -89,7 +90,7 @@ async def test_an_error_of_one_command_spares_the_others(rig: Rig) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.2)
     async with from_url(rig.port, breaker) as client:
         await client.set("string", "s")
-        await away(client, rig, breaker)
+        await goes_away_in_use(client, rig, breaker)
         wrong, right = await client.pipeline().rpush("string", 1).rpush("list", 1).execute()
         rig.restart()
         await recovered(breaker)
@@ -105,7 +106,7 @@ async def test_a_premise_sets_the_whole_aside(rig: Rig) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.2)
     async with from_url(rig.port, breaker) as client:
         await client.set("profile", "real")
-        await away(client, rig, breaker)
+        await goes_away_in_use(client, rig, breaker)
         value = await client.get("profile") or "default"
         await client.pipeline().set("profile", value).sadd("seen", "profile").execute()
         rig.restart()
@@ -198,7 +199,7 @@ async def test_under_watch_nothing_is_queued_and_no_update_is_lost(rig: Rig) -> 
 async def test_while_the_journal_drains_a_transaction_gets_its_real_reply(rig: Rig) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.2, drain_wait=5.0)
     async with from_url(rig.port, breaker) as client:
-        await away(client, rig, breaker)
+        await goes_away_in_use(client, rig, breaker)
         for n in range(3000):
             await client.set(f"k{n}", n)
         rig.restart()

@@ -11,7 +11,7 @@ import pytest
 
 import resilient_redis
 import resilient_redis.asyncio
-from resilient_redis.asyncio import ReplyUnknown
+from resilient_redis.asyncio import RedisCircuitBreaker, ReplyUnknown
 from tests.contract.helpers import recovered
 from tests.support.servers import Rig
 from tests.surface.helpers import aside, facade, guarded, quick
@@ -82,12 +82,17 @@ async def test_a_pipelines_receipts_have_outcomes(valkey_rig: Rig) -> None:
         await recovered(breaker)
 
 
+async def refused_at_replay(client: Any, breaker: RedisCircuitBreaker) -> Any:
+    await client.set("text", "v")
+    breaker.force_open()
+    receipt = await client.sadd("text", "x")
+    breaker.reset()
+    return receipt
+
+
 async def test_the_outcome_of_a_dead_letter_is_its_error(valkey_rig: Rig) -> None:
     async with guarded(valkey_rig) as (client, breaker):
-        await client.set("text", "v")
-        breaker.force_open()
-        receipt = await client.sadd("text", "x")
-        breaker.reset()
+        receipt = await refused_at_replay(client, breaker)
         with pytest.raises(Exception, match="WRONGTYPE") as raised:
             await receipt.outcome(2.0)
         assert not isinstance(raised.value, asyncio.TimeoutError)
@@ -101,10 +106,7 @@ async def test_that_error_is_one_that_a_user_can_catch(valkey_rig: Rig) -> None:
     from redis.exceptions import RedisError
 
     async with guarded(valkey_rig) as (client, breaker):
-        await client.set("text", "v")
-        breaker.force_open()
-        receipt = await client.sadd("text", "x")
-        breaker.reset()
+        receipt = await refused_at_replay(client, breaker)
         with pytest.raises(Exception, match="WRONGTYPE") as raised:
             await receipt.outcome(2.0)
         await recovered(breaker)

@@ -132,14 +132,18 @@ async def test_pending_counts_writes_and_nothing_else(valkey_rig: Rig) -> None:
         assert breaker.pending == 0
 
 
+async def has_a_dead_letter(rig: Rig, client: Any, breaker: RedisCircuitBreaker) -> None:
+    await client.set("text", "v")
+    await goes_down(rig, client, breaker)
+    await client.sadd("text", VALUE)
+    rig.restart()
+    await recovered(breaker)
+
+
 @pytest.mark.server
 async def test_a_dead_letter_tells_what_and_why(valkey_rig: Rig) -> None:
     async with guarded(valkey_rig) as (client, breaker):
-        await client.set("text", "v")
-        await goes_down(valkey_rig, client, breaker)
-        await client.sadd("text", VALUE)
-        valkey_rig.restart()
-        await recovered(breaker)
+        await has_a_dead_letter(valkey_rig, client, breaker)
         (letter,) = breaker.dead_letters
         assert isinstance(breaker.dead_letters, tuple)
         assert (letter.seq, letter.command, letter.reason) == (1, "SADD", "error")
@@ -283,11 +287,7 @@ async def test_writes_held_says_why(valkey_rig: Rig) -> None:
 @pytest.mark.server
 async def test_a_snapshot_counts_dead_letters(valkey_rig: Rig) -> None:
     async with guarded(valkey_rig) as (client, breaker):
-        await client.set("text", "v")
-        await goes_down(valkey_rig, client, breaker)
-        await client.sadd("text", VALUE)
-        valkey_rig.restart()
-        await recovered(breaker)
+        await has_a_dead_letter(valkey_rig, client, breaker)
         snapshot = breaker.snapshot()
         assert (snapshot.dead_letters, snapshot.counters["dead_lettered"]) == (1, 1)
         # An answer of the server is no failure.
