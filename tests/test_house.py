@@ -26,6 +26,7 @@ FLOORS = {
     "__init__": 50,  # the public face; mirrors the shells
     "sync": 40,
     "asyncio": 40,
+    "flow": 38,  # what both shells do, the waiting left open
     "answering": 35,  # what a breaker says in the server's place
     "drain": 35,  # what observers hear of it
     "base": 30,  # what both shells share

@@ -17,8 +17,8 @@ import pytest
 import redis.exceptions
 from redis.asyncio import Redis
 
-import resilient_redis.asyncio.handshake
-import resilient_redis.asyncio.recovery
+import resilient_redis.flow.handshake
+import resilient_redis.flow.recovery
 from resilient_redis.asyncio import OutcomeUnknown, RedisCircuitBreaker, ResilientConnection
 from tests.support.servers import Rig
 
@@ -91,8 +91,8 @@ async def test_without_the_fence_it_does(rig: Rig, monkeypatch: pytest.MonkeyPat
         yield from ()
         return True
 
-    monkeypatch.setattr(resilient_redis.asyncio.recovery, "fence", no_fence)
-    monkeypatch.setattr(resilient_redis.asyncio.handshake, "fence", no_fence)
+    monkeypatch.setattr(resilient_redis.flow.recovery, "fence", no_fence)
+    monkeypatch.setattr(resilient_redis.flow.handshake, "fence", no_fence)
     for _ in range(ROUNDS):
         if await zombies_of_a_freeze(rig) > 0:
             return

@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
-
-from tenacity.wait import wait_base
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ClassVar
 
 from ..base import BreakerBase
-from ..core.breaker import Cause, State, Transition
 from ..core.exchange import ReplyError
-from ..journal import Journal
-from ..observers import logger
-from ..policy import Policy
+from ..flow.breaker import CircuitBreaker
+from ..flow.recovery import recover
+from ..flow.steps import Steps
 from ..receipt import Queued
-from ..seam.failures import as_redis_error, is_alive
-from ..seam.pools import breaker_of
-from ..settings import Settings
+from ..seam.failures import as_redis_error
 from .calling import calling_task
+from .driving import run
 from .ending import end
-from .link import Template, answers
-from .recovery import recover
-
-if TYPE_CHECKING:
-    from .objects import ObjectGuard
-    from .wire import GuardedSocket
+from .link import Link
 
 
 class AsyncQueued(Queued):
@@ -55,7 +46,7 @@ class AsyncQueued(Queued):
             raise as_redis_error(error) from None
 
 
-class RedisCircuitBreaker(BreakerBase):
+class RedisCircuitBreaker(CircuitBreaker):
     """A circuit breaker for one Redis endpoint and one user, shared by all its connections.
 
     `redis_client` (none): a client of redis-py is guarded at its connections from now on; any other
@@ -77,79 +68,18 @@ class RedisCircuitBreaker(BreakerBase):
     No I/O happens at construction. It serves one event loop at a time.
     """
 
-    def __init__(
-        self,
-        redis_client: Any = None,
-        failure_threshold: int = 5,
-        recovery_timeout: float = 10.0,
-        *,
-        policy: Policy | None = None,
-        journal: Journal | None = None,
-        deadline: float = 1.0,
-        probe_timeout: float = 1.0,
-        drain_wait: float = 1.0,
-        failure_rate: float | None = None,
-        failure_window: float = 10.0,
-        minimum_calls: int = 20,
-        batch_size: int = 1000,
-        name: str | None = None,
-        watermark_prefix: str = "resilient-redis:",
-        recovery_wait: wait_base | None = None,
-    ) -> None:
-        super().__init__(
-            Settings(
-                failure_threshold=failure_threshold,
-                recovery_timeout=recovery_timeout,
-                policy=policy,
-                journal=journal,
-                deadline=deadline,
-                probe_timeout=probe_timeout,
-                drain_wait=drain_wait,
-                batch_size=batch_size,
-                name=name,
-                watermark_prefix=watermark_prefix,
-                recovery_wait=recovery_wait,
-                failure_rate=failure_rate,
-                failure_window=failure_window,
-                minimum_calls=minimum_calls,
-            )
-        )
-        self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
+    _shared: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Any]] = (
+        weakref.WeakValueDictionary()
+    )
+    _holding: ClassVar[set[BreakerBase]] = set()
+
+    def _set_up(self) -> None:
         self.timer: asyncio.TimerHandle | None = None
-        self.template: Template | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._hang_check: asyncio.Task[None] | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._resting: asyncio.Future[None] | None = None
-        self._closed = False
-        self._answers = 0
-        self.client: Any = None
-        self._object: ObjectGuard | None = None
-        self._paced = recovery_wait is not None
-        if redis_client is not None:
-            self.take_client(redis_client)
-
-    def take_client(self, client: Any) -> None:
-        """Guards `client`; for a breaker that was made without one.
-
-        Raises ValueError where it has one, or the client has another breaker.
-        """
-        # Late: a connection makes a breaker where it is given none, and a client's breaker makes
-        # its connections.
-        from .guarding import guard_client  # noqa: PLC0415
-        from .objects import ObjectGuard  # noqa: PLC0415
-
-        if self.client is not None:
-            raise ValueError("this breaker has a client already")
-        if not guard_client(client, self):
-            self._object = ObjectGuard(self, client, self.next_wait if self._paced else None)
-        self.client = client
-
-    @property
-    def guards_object(self) -> bool:
-        """Whether its client is guarded by `execute`, and not at its connections."""
-        return self._object is not None
 
     def execute(
         self, method_name: str, func: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any
@@ -163,13 +93,41 @@ class RedisCircuitBreaker(BreakerBase):
         and its `queued` says whether the write is queued.
         """
         # Not `async`: here the caller's own task runs, whoever awaits what is returned.
-        if self._object is not None:
-            return self._object.execute(method_name, func, args, kwargs, calling_task())
-        if self.client is None and breaker_of(getattr(func, "__self__", None)) is not self:
-            raise ValueError("execute needs a client: RedisCircuitBreaker(redis_client)")
+        if self.object is not None:
+            return self._executed(self.object, method_name, func, args, kwargs, calling_task())
+        self._check_client(func)
         return _call(func, args, kwargs)
 
-    # -- one event loop at a time -------------------------------------------------------
+    async def _executed(self, guard: Any, *call: Any) -> Any:
+        *what, owner = call
+        return await run(guard.execute(*what, owner or asyncio.current_task()))
+
+    async def flush_re_sync_queue(self) -> int:
+        """Looks at the server now and waits for the replay, up to `drain_wait`; returns how many
+        writes were applied meanwhile.
+        """
+        return await run(self._flushing())
+
+    async def aclose(self, drain_timeout: float = 0.0) -> int:
+        """Stops recovery. Waits up to `drain_timeout` seconds for the journal to empty first.
+
+        Returns how many acknowledged writes are left unapplied; if any, their number is logged at
+        ERROR.
+        """
+        self.adopt()
+        return await run(self._closing(drain_timeout))
+
+    def _guard_connections(self, client: Any) -> bool:
+        # Late: a connection makes a breaker where it is given none, and a client's breaker makes
+        # its connections.
+        from .guarding import guard_client  # noqa: PLC0415
+
+        return guard_client(client, self)
+
+    def _make_receipt(self, seq: int, command: str) -> AsyncQueued:
+        return AsyncQueued(seq, command)
+
+    # -- one event loop at a time -------------------------------------------------------------
 
     def adopt(self) -> asyncio.AbstractEventLoop:
         """Moves to the running loop: no timer, task or future outlives its loop."""
@@ -179,113 +137,95 @@ class RedisCircuitBreaker(BreakerBase):
             self.timer = self._recovery = self._hang_check = self._resting = None
             self._waiting = set()
             self.connections = weakref.WeakSet()
-            if self._object is not None:
-                self._object.replaying = None
+            if self.object is not None:
+                self.object.replaying = None
         return loop
 
+    def spawn(self, steps: Steps[None], name: str) -> asyncio.Task[None]:
+        return self.adopt().create_task(run(steps), name=name)
+
+    async def joined(self, running: asyncio.Task[None], seconds: float) -> None:
+        await asyncio.wait({running}, timeout=seconds)
+
+    async def limited(self, steps: Steps[Any], seconds: float) -> Any:
+        return await asyncio.wait_for(run(steps), seconds)
+
+    # -- recovery -----------------------------------------------------------------------------
+
     def start_recovery(self) -> None:
-        """Recovery runs while there is something to recover, and only then."""
         try:
-            loop = self.adopt()
+            self.adopt()
         except RuntimeError:
             return  # no loop runs: the next command on one starts it
         if self._recovery is not None and not self._recovery.done():
             return
-        if self.busy and not self._closed and self._object is None:
-            self._recovery = loop.create_task(recover(self), name=f"{self.name}-recovery")
+        if self.busy and not self._closed and self.object is None:
+            self._recovery = self.spawn(recover(self), f"{self.name}-recovery")
 
-    def _state_changed(self, move: Transition) -> None:
-        if move.new is State.OPEN and move.old is State.CLOSED:
-            for connection in list(self.connections):
-                connection.outage()
-        if move.new is State.OPEN and self._object is not None:
-            self._object.opened()
-        self.wake()
-        self.start_recovery()
+    def recovery_ended(self) -> None:
+        pass  # its task says so
 
-    def late_connections(self) -> list[GuardedSocket]:
-        """Those of before the last outage that still wait for a reply."""
-        return [c for c in list(self.connections) if c.late]
+    async def _recovery_over(self, seconds: float) -> None:
+        if self._recovery is not None:
+            await asyncio.wait({self._recovery}, timeout=seconds)
 
-    # -- waiting ------------------------------------------------------------------------
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        self.adopt().call_later(seconds, call)
 
-    def wake(self) -> None:
-        """Something changed: whoever waits looks again."""
+    async def open_link(self) -> Link:
+        assert self.template is not None
+        link = Link(self.template)
+        await run(link.opening(self.clock))
+        return link
+
+    async def _end_all(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        replaying = self.object.replaying if self.object is not None else None
+        for task in (self._recovery, self._hang_check, replaying):
+            if task is not None:
+                await end(task)
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def _wake_waiting(self) -> None:
         waiting, self._waiting = self._waiting, set()
         for future in waiting:
             if not future.done():
                 future.set_result(None)
 
-    def open_gate(self) -> None:
-        super().open_gate()
-        self.wake()
-
-    def hold(self, code: str | None) -> None:
-        super().hold(code)
-        self.wake()
-        self.start_recovery()
-
-    async def breathe(self) -> None:
-        """Lets others run now and then: what is answered without I/O never yields by itself, and a
-        consumer that polls would stop the very recovery that it waits for.
-        """
-        if self.breath_is_due():
-            await asyncio.sleep(0)
-
-    def breath_is_due(self) -> bool:
-        self._answers += 1
-        return self._answers % 32 == 0
-
-    async def pause(self, seconds: float) -> bool:
-        """Sleeps, or until something changes. True if something did."""
-        if seconds <= 0:
-            return False
+    async def _pause(self, seconds: float, changes: int) -> None:
+        if seconds <= 0 or self.changes != changes:
+            return
         future: asyncio.Future[None] = self.adopt().create_future()
         self._waiting.add(future)
         try:
             await asyncio.wait({future}, timeout=seconds)
         finally:
             self._waiting.discard(future)
-        return future.done()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def breathe(self) -> None:
+        await asyncio.sleep(0)
 
     async def rest(self, seconds: float) -> None:
-        """The recovery's sleep between two probes; `flush_re_sync_queue` ends it."""
         self._resting = self.adopt().create_future()
         await asyncio.wait({self._resting}, timeout=seconds)
 
-    async def wait_drained(self, seconds: float) -> None:
-        """Until the gate is open, the breaker is not closed, or the time is over."""
-        until = self.clock() + seconds
-        while self.closed and not self.gate_open and self._held is None:
-            left = until - self.clock()
-            if left <= 0:
-                return
-            await self.pause(left)
+    def hurry(self) -> None:
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
 
-    async def wait_recovered(self, seconds: float | None) -> None:
-        """Until commands go to the server again, or the time is over; None is for ever."""
-        until = None if seconds is None else self.clock() + seconds
-        while not (self.closed and self.gate_open):
-            left = 3600.0 if until is None else until - self.clock()
-            if left <= 0:
-                return
-            await self.pause(left)
+    # -- hang detection -----------------------------------------------------------------------
 
-    async def wait_settled(self, receipts: Iterable[Queued], seconds: float) -> None:
-        """Until all `receipts` are settled, the breaker is not closed, or the time is over."""
-        until = self.clock() + seconds
-        for receipt in receipts:
-            while not receipt.settled and self.closed and self._held is None:
-                left = until - self.clock()
-                if left <= 0:
-                    return
-                receipt.on_settled(self.wake)
-                await self.pause(left)
-
-    def _make_receipt(self, seq: int, command: str) -> AsyncQueued:
-        return AsyncQueued(seq, command)
-
-    # -- hang detection -----------------------------------------------------------------
+    def watch(self, connection: Any) -> None:
+        self.adopt()
+        self.connections.add(connection)
+        if self.timer is None:
+            self.arm()
 
     def arm(self) -> None:
         """Starts the one timer; it runs only while commands are in flight."""
@@ -295,14 +235,10 @@ class RedisCircuitBreaker(BreakerBase):
     def _tick(self) -> None:
         """A command unanswered for half a deadline starts one PING on a second connection."""
         self.timer = None
-        if not self.closed:
-            return
-        now = self.clock()
-        waits = [since for c in list(self.connections) if (since := c.waiting_since()) is not None]
-        if not waits:
+        if not self.closed or not (waits := self._waits()):
             return
         oldest = min(waits)
-        due = oldest + self.deadline / 2 - now
+        due = oldest + self.deadline / 2 - self.clock()
         if due <= 0:
             self.check_hang(oldest)
             due = self.deadline / 2
@@ -310,78 +246,23 @@ class RedisCircuitBreaker(BreakerBase):
         self.timer = self._loop.call_later(due, self._tick)
 
     def check_hang(self, since: float) -> None:
-        """Asks on a second connection whether the server still answers; one question at a time."""
         if not self.closed or (self._hang_check is not None and not self._hang_check.done()):
             return
-        left = max(since + self.deadline - self.clock(), self.deadline / 4)
-        self._hang_check = self.adopt().create_task(
-            self._ask(min(left, self.deadline)), name=f"{self.name}-hang-check"
-        )
+        asking = self._ask(self._question_time(since))
+        self._hang_check = self.adopt().create_task(asking, name=f"{self.name}-hang-check")
 
     async def hang_verdict(self) -> None:
-        """If the question is being asked, waits for the answer that is due at any moment."""
         if self._hang_check is not None and not self._hang_check.done():
             await asyncio.wait({self._hang_check}, timeout=0.05)
 
     async def _ask(self, seconds: float) -> None:
-        asked, era = self.clock(), self.era
+        era, asked, found = self.era, self.clock(), None
         assert self.template is not None
         try:
-            await asyncio.wait_for(answers(self.template), seconds)
-        except Exception as error:  # noqa: BLE001 - classified below, and nobody awaits this task
-            if not is_alive(error):
-                if self.era == era:
-                    self.trip(Cause.HANG, type(error).__name__)
-                return
-        for connection in list(self.connections):
-            connection.cleared(asked)
-
-    # -- the end ------------------------------------------------------------------------
-
-    async def flush_re_sync_queue(self) -> int:
-        """Looks at the server now and waits for the replay, up to `drain_wait`; returns how many
-        writes were applied meanwhile.
-        """
-        if self._object is not None:
-            return await self._object.flush()
-        before, until = self.replay.applied_count, self.clock() + self.drain_wait
-        self.start_recovery()
-        if self._resting is not None and not self._resting.done():
-            self._resting.set_result(None)
-        while self.pending and self._held is None and (left := until - self.clock()) > 0:
-            await self.pause(left)
-        return self.replay.applied_count - before
-
-    async def aclose(self, drain_timeout: float = 0.0) -> int:
-        """Stops recovery. Waits up to `drain_timeout` seconds for the journal to empty first.
-
-        Returns how many acknowledged writes are left unapplied; if any, their number is logged at
-        ERROR.
-        """
-        self.adopt()  # what belongs to a loop that has ended cannot be awaited in this one
-        until = self.clock() + drain_timeout
-        while self.busy and (left := until - self.clock()) > 0:
-            if self._object is not None:
-                await self._object.flush(left)
-                break
-            self.start_recovery()
-            await self.pause(left)
-        if self._recovery is not None and (left := until - self.clock()) > 0:
-            # The gate opens before the watermarks are deleted.
-            await asyncio.wait({self._recovery}, timeout=left)
-        self._closed = True
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
-        replaying = self._object.replaying if self._object is not None else None
-        for task in (self._recovery, self._hang_check, replaying):
-            if task is not None:
-                await end(task)
-        if self.pending:
-            logger.error(
-                "%s: closed with %d acknowledged writes unapplied", self.name, self.pending
-            )
-        return self.pending
+            await asyncio.wait_for(run(Link(self.template).asking()), seconds)
+        except Exception as error:  # noqa: BLE001 - it is classified, and nobody awaits this task
+            found = error
+        self._asked(era, asked, found)
 
 
 async def _call(

@@ -1,12 +1,14 @@
 """`ResilientConnection`: a redis-py connection whose commands pass the guard.
 
-The healthy path is redis-py's own behind one attribute test (`breaker.live`). Everything else
-starts in `carry.py` (a command cannot simply be sent) or in `_lost` (its reply did not come).
+The healthy path is redis-py's own behind one attribute test (`breaker.live`). Everything else is in
+`resilient_redis.flow`; here stands what touches the socket, and what runs for every command.
 """
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.asyncio.connection import (
@@ -15,30 +17,251 @@ from redis.asyncio.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.exceptions import ConnectionError, ExecAbortError, ResponseError, TimeoutError
+from redis.asyncio.retry import Retry
+from redis.exceptions import ResponseError
 
-from ..answering import LIVE, Slot
-from ..core.command import Kind
-from ..core.guard import Sent, Unknown, lost, writes
-from ..core.unit import grouped
-from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
-from ..seam.packed import commands_of
-from ..seam.replies import MISSING, PUSH, OwnReplies, at_hand
+from ..answering import LIVE
+from ..core.guard import Sent
+from ..flow.handshake import introduce
+from ..flow.receiver import GuardedReceiver
+from ..flow.socket import PUBSUB, SESSION, GuardedSocket
+from ..flow.steps import Steps
+from ..seam.failures import OUTAGE
+from ..seam.packed import Call, Packed
+from ..seam.replies import MISSING, PUSH, at_hand
+from ..seam.sockets import abort, nobody_awaits_its_end, unsent
 from .breaker import RedisCircuitBreaker
-from .carry import TOO_OFTEN
-from .subscriber import GuardedSubscriber
-from .wire import Tie
+from .calling import caller
+from .driving import run
+from .ending import end
+from .retry import GuardedRetry
 
 
-class GuardedConnection(GuardedSubscriber):
+class GuardedConnection(GuardedReceiver, AbstractConnection):
     """Mixed into a connection class of redis-py; see `ResilientConnection`."""
 
-    @classmethod
-    def bound_to(cls, breaker: RedisCircuitBreaker) -> type[GuardedConnection]:
-        """A subclass whose connections use `breaker`, for where only a class can be given."""
-        return type(cls.__name__, (cls,), {"bound_breaker": breaker, "__module__": cls.__module__})
+    breaker_class = RedisCircuitBreaker
+    _opening: asyncio.Task[None] | None
 
-    # -- replies --------------------------------------------------------------------------
+    @property
+    def retry(self) -> Retry:
+        """redis-py's retry, which never repeats what the guard has decided."""
+        return self._retry
+
+    @retry.setter
+    def retry(self, inner: Any) -> None:
+        self._retry = GuardedRetry(inner, self)
+
+    # -- opening and closing ------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """For the pool, before the command is known: silent where Redis is away."""
+        if not self._usable() and not self._in_handshake():
+            await run(self._connecting())
+
+    def _usable(self) -> bool:
+        reader, writer = self._reader, self._writer
+        return (
+            writer is not None
+            and reader is not None
+            and self._sent is None
+            and self._outage == self.breaker.outages
+            and not reader.at_eof()
+            and not writer.transport.is_closing()
+        )
+
+    def _has_socket(self) -> bool:
+        return self._writer is not None
+
+    def _socket_id(self) -> Any:
+        return self._writer
+
+    def _in_handshake(self) -> bool:
+        return self._opening is not None and self._opening is asyncio.current_task()
+
+    def _begin(self, work: Callable[[], Steps[None]]) -> None:
+        self._opening = self.breaker.adopt().create_task(run(work()))
+
+    async def _ended(self, seconds: float) -> BaseException | None:
+        task = self._opening
+        assert task is not None
+        try:
+            # A reply is a sign of life: a handshake is several round trips, and may take longer.
+            while not task.done():
+                left = self._sent_at + max(seconds, 0.001) - self.breaker.clock()
+                if left <= 0:
+                    await end(task)
+                await asyncio.wait({task}, timeout=left)
+        except BaseException:
+            # The caller was cancelled: half a handshake must not be left on the connection.
+            await end(task)
+            await self.disconnect(nowait=True)
+            raise
+        finally:
+            self._opening = None
+        if task.cancelled():
+            return TimeoutError("Timeout connecting to server")
+        return task.exception()
+
+    async def _opened_by_another(self, seconds: float) -> None:
+        if self._opening is not None:
+            await asyncio.wait({self._opening}, timeout=seconds)
+
+    def _interrupt_opening(self) -> None:
+        assert self._opening is not None
+        self._opening.cancel()
+
+    async def _connect_stock(self) -> None:
+        # retry_socket_connect: no retry of redis-py inside ours (110 connects for one command).
+        await super().connect_check_health(check_health=False, retry_socket_connect=False)
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:
+        """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
+        asked after that.
+        """
+        await super().on_connect_check_health(check_health=check_health)
+        await run(introduce(self))
+        self._introduced = True
+
+    def _subscribes_again(self) -> bool:
+        return any(callback() is not None for callback in self._connect_callbacks)
+
+    def _check_is_due(self) -> bool:
+        if not self.health_check_interval:
+            return False
+        return asyncio.get_running_loop().time() > self.next_health_check
+
+    async def _ping_stock(self) -> None:
+        await self._send_ping()  # type: ignore[no-untyped-call]  # redis-py
+
+    async def can_read(self) -> bool:
+        """False where not connected: what is to be done is decided with the command."""
+        return self._writer is not None and await super().can_read()
+
+    async def can_read_destructive(self) -> bool:
+        """`can_read` of redis-py before version 8."""
+        return self._writer is not None and await super().can_read_destructive()
+
+    async def disconnect(self, *args: Any, **kwargs: Any) -> None:
+        """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
+        self._retire()
+        if self._writer is not None:
+            nobody_awaits_its_end(self._writer)
+        await super().disconnect(*args, **kwargs)
+
+    async def _shut(self) -> None:
+        await self.disconnect(nowait=True)
+
+    def _abort(self) -> None:
+        assert self._writer is not None
+        abort(self._writer)
+
+    def _unsent(self) -> bool:
+        assert self._writer is not None
+        return unsent(self._writer)
+
+    # -- sending ------------------------------------------------------------------------------
+
+    async def send_command(self, *args: Any, **kwargs: Any) -> None:
+        """Sends a command, or decides what it is answered."""
+        if self._in_handshake():
+            await super().send_command(*args, **kwargs)
+            return
+        self._pipelined = False
+        await self._submit((args,), kwargs.get("check_health", True), None)
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Sends what `pack_commands` made, or decides what it is answered."""
+        if isinstance(command, Packed) and not self._in_handshake():
+            self._pipelined = True
+            await self._submit(command.calls, check_health, command)
+        else:
+            await super().send_packed_command(command, check_health)
+
+    def _submit(
+        self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
+    ) -> Coroutine[Any, Any, None]:
+        # Not `async`: the healthy path has no coroutine more.
+        if self._connect_callbacks and self._subscribes_again():
+            return run(self._submitting_to_subscription(calls))
+        self._delivered = self._losses = self._lost_replies = 0
+        self._touched = ""
+        if self.receipts:
+            self.receipts = {}
+        if self.breaker.live and self._usable() and not (check_health and self._check_is_due()):
+            # Packed first: a value that has no bytes is the caller's mistake, and leaves no trace.
+            return self._send_live(calls, packed or self.pack_command(*calls[0]))
+        return run(self._submitting(calls, check_health))
+
+    async def _send_live(self, calls: Sequence[Call], chunks: Sequence[bytes]) -> None:
+        special = calls[0][0] in SESSION
+        if special or self._tied:
+            self._tie(calls)
+        self._slots = None
+        self._track(calls)
+        await self._write(chunks)
+        if special and calls[0][0] in PUBSUB:
+            self._forget()
+
+    def _track(self, calls: Sequence[Call]) -> None:
+        breaker = self.breaker
+        self._sent, self._next, self._loss = calls, 0, None
+        self._era = breaker.era
+        self._sent_at = breaker.clock()
+        if self._replies:
+            self._replies = []
+        if breaker.timer is None:
+            breaker.arm()
+
+    async def _write(self, chunks: Sequence[bytes]) -> None:
+        """redis-py's write without a task per send (`wait_for`: 32 % of a GET's instructions).
+
+        Waiting is needed only where the transport has asked its writers to pause.
+        """
+        writer = self._writer
+        assert writer is not None
+        if len(chunks) == 1:
+            writer.write(chunks[0])
+        else:
+            writer.writelines(chunks)
+        transport = writer.transport
+        if transport.is_closing():
+            # The kernel took nothing of it: a send that fails hands over no byte.
+            self._loss = Sent.NO
+            return
+        if transport.get_write_buffer_size() <= transport.get_write_buffer_limits()[1]:
+            return
+        try:
+            await asyncio.wait_for(writer.drain(), self.socket_timeout)
+        except OUTAGE as error:
+            # `read_response` finds the socket closed and decides.
+            self.breaker.note_error(error)
+            await self.disconnect(nowait=True)
+        except BaseException:
+            await self.disconnect(nowait=True)
+            self._forget()
+            raise
+
+    def _owner(self) -> Any:
+        return caller.get() or asyncio.current_task()
+
+    def _pack(self, calls: Iterable[Call]) -> list[bytes]:
+        calls = list(calls)
+        if len(calls) == 1:
+            return list(self.pack_command(*calls[0]))
+        packed: list[bytes] = super(GuardedSocket, self).pack_commands(calls)  # redis-py's
+        return packed
+
+    async def _send_raw(self, data: bytes) -> None:
+        await super().send_packed_command(data, check_health=False)
+
+    async def _send_stock(self, call: Call) -> None:
+        await super().send_command(*call, check_health=False)
+
+    # -- replies ------------------------------------------------------------------------------
+
+    async def _read_raw(self) -> Any:
+        return await self.read_response()
 
     async def read_response(
         self,
@@ -50,24 +273,20 @@ class GuardedConnection(GuardedSubscriber):
     ) -> Any:
         """The next reply: from the socket, or the one that was decided."""
         if (self._sent is None and self._slots is None) or self._in_handshake():
-            if self._connect_callbacks and not self._in_handshake() and self._subscribes:
-                return await self._read_message(
-                    timeout,
-                    disable_decoding=disable_decoding,
-                    disconnect_on_error=disconnect_on_error,
-                    push_request=push_request,
-                )
-            reply = await super().read_response(
+            stock = partial(
+                super().read_response,
                 disable_decoding,
-                timeout,
                 disconnect_on_error=disconnect_on_error,
                 push_request=push_request,
             )
+            if self._connect_callbacks and not self._in_handshake() and self._subscribes_again():
+                return await run(self._reading_message(timeout, lambda left: stock(timeout=left)))
+            reply = await stock(timeout=timeout)
             self._sent_at = self.breaker.clock()
             return reply
         while True:
             if self._slots is not None and self._slots[0] is not LIVE:
-                reply = await self._deliver(disable_decoding)
+                reply = self._deliver(disable_decoding)
                 if self._already_told():
                     continue
                 return reply
@@ -88,20 +307,10 @@ class GuardedConnection(GuardedSubscriber):
                     await self._parser.handle_push_response(reply)  # type: ignore[attr-defined]  # hiredis's has it
                     continue
             except ResponseError as error:
-                if await self._was_rejected(error):
-                    continue
-                self._arrived(error)
-                if self._already_told():
-                    continue
-                if self._touched and holding_code(error) is not None:
-                    # An earlier try, whose reply was lost, may have been accepted.
-                    unknown = self._unknown(self._touched)
-                    await self.disconnect(nowait=True)  # the rest of a pipeline stays unread
-                    self._forget()
-                    raise unknown from error
-                raise
+                if not await run(self._error_reply(error)):
+                    raise
             except OUTAGE as error:
-                await self._lost(error)
+                await run(self._lost(error))
             except BaseException:
                 self._abandoned()
                 raise
@@ -109,155 +318,6 @@ class GuardedConnection(GuardedSubscriber):
                 self._arrived(reply)
                 if not self._already_told():
                     return reply
-
-    def _already_told(self) -> bool:
-        """A transaction that is sent anew answers MULTI and its commands again: redis-py has read
-        so many of those replies before.
-        """
-        if not self._told:
-            return False
-        self._told -= 1
-        self._delivered -= 1
-        return True
-
-    def _arrived(self, reply: Any) -> None:
-        self._delivered += 1
-        if self._slots is not None:
-            self._slots.popleft()
-            if not self._slots:
-                self._slots = None
-        self._reused = True
-        sent = self._sent
-        assert sent is not None
-        if len(sent) == 1:
-            self._sent = None
-        else:
-            self._replies.append(reply)
-            self._next += 1
-            if self._next == len(sent):
-                self._sent = None
-        if self.breaker.suspicious:
-            self.breaker.success(self._era)
-
-    async def _deliver(self, disable_decoding: bool) -> Any:
-        assert self._slots is not None
-        slot = self._slots.popleft()
-        if not self._slots:
-            self._slots = None
-        index = self._delivered
-        self._delivered += 1
-        if isinstance(slot, Exception):
-            raise slot
-        if isinstance(slot, tuple):
-            slot, receipt = slot
-            if isinstance(receipt, dict):
-                self.receipts.update(receipt)
-            elif not self.in_client:
-                return receipt
-            else:
-                self.receipts[index] = receipt
-        assert isinstance(slot, bytes)
-        if self._own is None:
-            self._own = OwnReplies(self._parser, self.encoder)
-        reply = await self._own.parse(slot, disable_decoding)
-        if self.receipts and not self.in_client:
-            return self.with_receipts(reply)
-        return reply
-
-    # -- replies that do not come ---------------------------------------------------------
-
-    def _abandoned(self) -> None:
-        """The caller was cancelled. That is no failure, but it may be a symptom of one."""
-        breaker = self.breaker
-        now = breaker.clock()
-        if self._sent is not None and now - self._sent_at > breaker.deadline / 10:
-            breaker.check_hang(now - breaker.deadline / 2)
-        self._forget()
-
-    async def _was_rejected(self, error: ResponseError) -> bool:
-        """Whether an error reply means "not now", and the command is answered like one not sent."""
-        calls = self._sent
-        if calls is None or len(calls) != 1:
-            return False  # of a pipeline nobody knows what the rest will say: redis-py's errors
-        if isinstance(error, REJECTED):
-            await self.disconnect(nowait=True)
-            await self._lost(error)
-            return True
-        code = holding_code(error)
-        if code is None or code == "OOM":
-            return False  # out of memory: growing writes raise, as in redis-py
-        (command,) = commands_of(calls, self.encoder)
-        if command.shape.kind is not Kind.WRITE:
-            return False
-        self._sent = None
-        self.breaker.hold(code)
-        slots = await self._carry(calls, self._sent_at)
-        self._merge(slots, self._slots)
-        return True
-
-    async def _lost(self, error: Exception) -> None:
-        """The replies to what is left of the batch will not come."""
-        await self.disconnect(nowait=True)
-        breaker = self.breaker
-        everything, first = self._sent or (), self._first_unsettled()
-        rest, calls, slots = self._rest(), everything[first:], self._slots
-        # Of a transaction that is under way, redis-py has read the first replies.
-        told = self._next - first + self._told
-        denied = any(isinstance(reply, Exception) for reply in self._replies[first:])
-        replies, at, delivered = self._replies[:first], self._sent_at, self._delivered
-        done = grouped(commands_of(everything[:first], self.encoder))
-        sent = self._loss or Sent.MAYBE
-        if isinstance(error, REJECTED) and len(everything) == 1:
-            sent = Sent.NO
-        tied, self._tied = self._tied, Tie.NOT
-        idle_eof = self._reused and not self._next and not isinstance(error, TimeoutError)
-        self._forget()
-        self._replies = replies
-        if not is_outage(error):
-            raise error
-        if isinstance(error, TimeoutError) and any(c.shape.blocking for c in rest):
-            raise error  # it waited longer than socket_timeout, as in redis-py
-        # The server may close an idle socket when it likes: the new one is the verdict.
-        if not idle_eof:
-            breaker.failure(self._era, error, max(at, self._cleared_at))
-        verdict = lost(rest, sent)
-        if isinstance(verdict, Unknown):
-            raise self._unknown(verdict.command) from error
-        if told and denied:
-            # redis-py knows of a command that was refused as it was queued: EXEC would have failed.
-            if self._touched:
-                raise self._unknown(self._touched) from error
-            aborted: list[Slot] = [b"+QUEUED\r\n"] * (len(calls) - told - 1)
-            self._delivered = delivered
-            self._slots = deque([*aborted, ExecAbortError("the transaction was refused")])
-            return
-        if tied:
-            raise ConnectionError("the connection was lost under WATCH") from error
-        # What an earlier try of this batch may have done stays true of the next one.
-        touched = bool(self._touched) or writes(done) or (sent is Sent.MAYBE and writes(rest))
-        self._lost_replies += 1
-        if not self._losses:
-            self._until = breaker.clock() + breaker.deadline
-        elif (
-            breaker.clock() >= self._until
-            and self._lost_replies >= TOO_OFTEN
-            and not breaker.silent()
-            and breaker.closed
-        ):
-            # Others are served meanwhile, so nothing but this ends the repeats.
-            raise self._refusal(self._too_often(rest), touched) from error
-        await self._pause()
-        carried = await self._carry(calls, at, touched=touched)
-        self._replies, self._delivered, self._told = replies, delivered, told
-        self._touched = rest[0].shape.name if touched else ""
-        self._merge(carried, slots, told)
-
-    def _merge(self, carried: list[Slot], slots: deque[Slot] | None, told: int = 0) -> None:
-        """The new slots of what was lost, in the places where a reply was awaited."""
-        if slots is not None:
-            fresh = iter(carried[told:])
-            carried = carried[:told] + [next(fresh) if slot is LIVE else slot for slot in slots]
-        self._slots = None if all(slot is LIVE for slot in carried) else deque(carried)
 
 
 class ResilientConnection(GuardedConnection, Connection):

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from ..answering import answer_or_refuse, refusal
 from ..core.guard import Answer, Refuse, Step
 from ..core.wire import reply_bytes
+from ..flow.socket import endpoint_of
 from ..seam.methods import OfflineReplies
 from ..seam.packed import command_of
 from ..seam.pools import (
@@ -24,7 +25,6 @@ from ..seam.replies import MISSING
 from .breaker import RedisCircuitBreaker
 from .calling import caller, calling_task
 from .connection import GuardedConnection, guarded_class
-from .wire import endpoint_of
 
 
 def guard_client(client: Any, breaker: RedisCircuitBreaker) -> bool:

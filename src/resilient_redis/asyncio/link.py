@@ -1,87 +1,28 @@
-"""A connection of our own, for probes, the fence and the replay. The guard does not see it."""
+"""`Link` for asyncio."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
 
-from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, TimeoutError
 
-from ..core.exchange import UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError
-from ..core.fence import Identity, identity_of
-from ..core.wire import pack
-from ..seam.failures import parse_error
-from ..seam.replies import MISSING, PUSH, make_reader
+from ..core.exchange import Exchange, Replies
+from ..flow.link import LinkBase
+from ..seam.replies import MISSING, PUSH
 from ..seam.sockets import make_room
 
-T = TypeVar("T")
 
+class Link(LinkBase):
+    """See `flow/link.py`."""
 
-# redis-py 8 asks managed servers for push messages about maintenance; nobody here would read them.
-_MAINTENANCE = ("maint", "orig_", "oss_")
+    async def _connect(self) -> None:
+        await self._connection.connect()
+        make_room(self._connection._writer)
 
-
-class Template(NamedTuple):
-    """How to make a connection like the guarded ones: redis-py's own class, and its arguments."""
-
-    connection_class: type[AbstractConnection]
-    kwargs: dict[str, Any]
-    timeout: float
-
-    def make(self) -> AbstractConnection:
-        kept = {k: v for k, v in self.kwargs.items() if not k.startswith(_MAINTENANCE)}
-        return self.connection_class(
-            **{
-                **kept,
-                "db": 0,
-                "socket_timeout": self.timeout,
-                "socket_connect_timeout": self.timeout,
-                "health_check_interval": 0,
-                "retry": None,
-                "retry_on_error": [],
-                "retry_on_timeout": False,
-                "decode_responses": False,
-            }
-        )
-
-
-class Link:
-    """One raw connection after redis-py's own handshake."""
-
-    def __init__(self, connection: AbstractConnection, timeout: float) -> None:
-        self._connection = connection
-        self._timeout = timeout
-        self._replies = make_reader()
-        self.identity: Identity | None = None
-        self.fresh = True  # no replay has run on it
-
-    @classmethod
-    async def open(cls, template: Template, clock: Callable[[], float]) -> Link:
-        """Connects, authenticates, has PING answered, and learns how the server knows this link.
-
-        Each step may take the template's timeout: on a long way a handshake of five round trips
-        takes longer than that, and proves all the while that the server lives.
-        """
-        link = cls(template.make(), template.timeout)
-        try:
-            await link._connection.connect()  # type: ignore[no-untyped-call]  # redis-py
-            make_room(link._connection._writer)
-            asks = pack((b"PING",)) + pack((b"CLIENT", b"INFO"))
-            pong, info = await link.exchange(Exchange(asks, 2))
-            # Any other error (NOPERM, MISCONF: PING is refused like a write) is an answer.
-            if isinstance(pong, ReplyError) and pong.code in UNAVAILABLE:
-                raise parse_error(link._connection, pong.message)
-        except BaseException:
-            link.abort()
-            raise
-        if isinstance(info, (bytes, str)):
-            link.identity = identity_of(info, clock())
-        return link
+    async def _connect_bare(self) -> None:
+        await self._connection._connect()
 
     async def exchange(self, ask: Exchange) -> Replies:
-        """Sends and receives. Raises redis-py's errors where the connection fails."""
         connection = self._connection
         writer, reader = connection._writer, connection._reader
         if writer is None or reader is None or writer.transport.is_closing():
@@ -104,38 +45,10 @@ class Link:
             self._replies.feed(data)
         return replies
 
-    async def drive(self, dialogue: Dialogue[T]) -> T:
-        """Does the I/O that `dialogue` asks for, and returns what it concludes."""
-        try:
-            ask = next(dialogue)
-            while True:
-                ask = dialogue.send(await self.exchange(ask))
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        finally:
-            dialogue.close()
-
     def abort(self) -> None:
-        """Closes at once: nothing that was not sent may be sent after this."""
         connection = self._connection
         writer = connection._writer
         if writer is not None:
             writer.transport.abort()
         connection._reader = connection._writer = None
-        connection._parser.on_disconnect()  # type: ignore[no-untyped-call]  # redis-py
-
-
-async def answers(template: Template) -> None:
-    """Returns as soon as the server says anything but that it is unavailable.
-
-    Without a handshake: PING before AUTH is answered, with an error, by a server that lives.
-    """
-    link = Link(template.make(), template.timeout)
-    try:
-        await link._connection._connect()  # type: ignore[no-untyped-call]  # redis-py
-        (reply,) = await link.exchange(Exchange(pack((b"PING",)), 1))
-        if isinstance(reply, ReplyError) and reply.code in UNAVAILABLE:
-            raise ConnectionError(reply.message)
-    finally:
-        link.abort()
+        connection._parser.on_disconnect()

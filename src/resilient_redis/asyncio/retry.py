@@ -12,7 +12,7 @@ from redis.asyncio.retry import Retry
 from ..errors import ResilienceError
 
 if TYPE_CHECKING:
-    from .wire import GuardedSocket
+    from .connection import GuardedConnection
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class GuardedRetry(Retry):
     reply without any callback seeing it.
     """
 
-    def __init__(self, inner: Retry, connection: GuardedSocket) -> None:
+    def __init__(self, inner: Retry, connection: GuardedConnection) -> None:
         super().__init__(inner._backoff, inner._retries, inner._supported_errors)
         # Weak: the connection holds its retry, and redis-py warns of a connection in its __del__.
         self._connection = weakref.ref(connection)

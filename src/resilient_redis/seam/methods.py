@@ -17,7 +17,7 @@ from redis.commands.core import AsyncCoreCommands
 
 from ..core.catalog import names
 from ..core.command import Kind
-from .replies import MISSING, OwnReplies
+from .replies import MISSING, OwnReplies, finished
 
 # The one command whose method has another name: `del` is a keyword of Python.
 _RENAMED = {"DEL": "delete"}
@@ -59,7 +59,7 @@ class OfflineReplies:
     def __init__(self, client: Redis) -> None:
         connection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
         self._client = client
-        self._own = OwnReplies(connection._parser, connection.encoder)
+        self._own = OwnReplies.like(connection)
         self._reply = b""
         self._constants: dict[tuple[bytes, bool], Any] = {}
         self._with_callback = client.response_callbacks
@@ -86,7 +86,7 @@ class OfflineReplies:
         key = (self._reply, disable_decoding)
         if key in self._constants:
             return self._constants[key]
-        reply = await self._own.parse(self._reply, disable_decoding)
+        reply = self._own.parse(self._reply, disable_decoding)
         if reply is None or reply is True or reply == 0 or reply == b"OK" or reply == "OK":
             self._constants[key] = reply  # what nearly all answers are, and cannot be changed
         return reply
@@ -122,16 +122,6 @@ class StandIn(Redis):
                 # That a method is deprecated is for the user's own client to say.
                 warnings.simplefilter("ignore")
                 result = getattr(self, method_name)(*args, **kwargs)
-                return _finished(result) if inspect.iscoroutine(result) else result
+                return finished(result) if inspect.iscoroutine(result) else result
         finally:
             self._take = None
-
-
-def _finished(coroutine: Any) -> Any:
-    """The result of a coroutine that does not wait for anything."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    coroutine.close()
-    raise RuntimeError("a method of redis-py waited for something other than its reply")

@@ -194,6 +194,21 @@ class OwnReplies:
         self._parser = type(parser)(socket_read_size=65536)
         self._parser.on_connect(self._host)
 
-    async def parse(self, reply: bytes, disable_decoding: bool) -> Any:
+    @classmethod
+    def like(cls, connection: Any) -> OwnReplies:
+        """As `connection` of redis-py reads its own."""
+        return cls(connection._parser, connection.encoder)
+
+    def parse(self, reply: bytes, disable_decoding: bool) -> Any:
         self._host._reader.feed(reply)
-        return await self._parser.read_response(disable_decoding=disable_decoding)
+        return finished(self._parser.read_response(disable_decoding=disable_decoding))
+
+
+def finished(coroutine: Any) -> Any:
+    """The result of a coroutine that does not wait for anything."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    raise RuntimeError("redis-py waited for something other than the reply that is there")

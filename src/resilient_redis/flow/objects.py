@@ -1,4 +1,4 @@
-"""The guard around any object with asynchronous methods: fakeredis, a mock, another client.
+"""The guard around any object with redis-py's methods: fakeredis, a mock, another client.
 
 The same catalog and policy as at the connection, but what a connection knows is not known here:
 whether a command was sent, what the object's own retries do, when it heals. So probing is by
@@ -8,9 +8,9 @@ methods one by one.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..answering import answer_or_refuse, refusal
@@ -24,12 +24,13 @@ from ..seam.methods import StandIn, is_command
 from ..seam.packed import command_of
 from ..seam.pools import pool_of
 from .calls import Call, Replayer, frozen
-from .carry import READ_AS_NEUTRAL
+from .sender import READ_AS_NEUTRAL
+from .steps import Steps
 
 if TYPE_CHECKING:
-    from .breaker import RedisCircuitBreaker
+    from .breaker import CircuitBreaker
 
-Func = Callable[..., Awaitable[Any]]
+Func = Callable[..., Any]
 # What the user has said of the form of his client's replies.
 _FORM = ("decode_responses", "encoding", "encoding_errors", "protocol", "legacy_responses")
 FOREIGN_ARGUMENTS = "redis-py's method of this name does not take these arguments"
@@ -41,14 +42,14 @@ class ObjectGuard:
     """
 
     def __init__(
-        self, breaker: RedisCircuitBreaker, client: Any, wait: Callable[[], float] | None
+        self, breaker: CircuitBreaker, client: Any, wait: Callable[[], float] | None
     ) -> None:
         self._breaker = breaker
         self._client = client
         self._wait = wait or (lambda: breaker.recovery_timeout)
         self._made: StandIn | None = None
         self._replayer = Replayer(breaker, client)
-        self.replaying: asyncio.Task[None] | None = None
+        self.replaying: Any = None  # what `spawn` has returned
 
     @property
     def _stand_in(self) -> StandIn:
@@ -66,21 +67,21 @@ class ObjectGuard:
 
     # -- a call -----------------------------------------------------------------------------
 
-    async def execute(
+    def execute(
         self,
         method_name: str,
         func: Func,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        owner: asyncio.Task[Any] | None,
-    ) -> Any:
-        """`owner`: the task that calls, which need not be the one that awaits."""
+        owner: Any,
+    ) -> Steps[Any]:
+        """`owner`: the task or thread that calls, which need not be the one that waits."""
         breaker = self._breaker
-        owner = owner or asyncio.current_task()
         call = Call(method_name, frozen(args), frozen(kwargs), breaker.clock(), owner)
         if breaker.live:
-            return await self._call(call, func)
-        await breaker.breathe()
+            return (yield from self._call(call, func))
+        if breaker.breath_is_due():
+            yield breaker.breathe
         command = self._command(call)
         until = call.at + breaker.drain_wait
         while True:
@@ -88,25 +89,26 @@ class ObjectGuard:
             if command.shape.kind is Kind.READ and (permit or self._doubtful):
                 # A read may go first: it tells whether the object is there, and changes nothing.
                 stale = self._replayer.touches(command.shape.keys)
-                result = await (
+                result = yield from (
                     self._probe(permit, call, func) if permit else self._call(call, func)
                 )
                 stale = stale or self._replayer.touches(command.shape.keys)
-                drained = await self._drained(until)
+                drained = yield from self._drained(until)
                 if not stale:
                     return self._told(call, command, result)
                 if drained:
                     continue
             elif permit is not None and not breaker.pending:
-                result = await self._probe(permit, call, func)
-                await self._drained(until)  # what was queued meanwhile
+                result = yield from self._probe(permit, call, func)
+                yield from self._drained(until)  # what was queued meanwhile
                 return self._told(call, command, result)
             elif permit is not None:
-                await self._drained(until, permit)  # the first entry is the probe
+                yield from self._drained(until, permit)  # the first entry is the probe
                 continue
             elif breaker.closed and not breaker.gate_open:
                 doubtful = self._doubtful
-                if not await self._drained(until) and doubtful and self._replayer.failure:
+                drained = yield from self._drained(until)
+                if not drained and doubtful and self._replayer.failure:
                     # One failure more of those that are being counted, and this call's own.
                     error = copy(self._replayer.failure)  # each caller is told of his own write
                     self._keep(call, error)
@@ -117,7 +119,7 @@ class ObjectGuard:
                 # Traffic probes, and this call is traffic.
                 left = command.shape.block_ms / 1000 - (now - call.at)
                 due = breaker.retry_after() or 1.0
-                await breaker.pause(min(left, due) if command.shape.block_ms else due)
+                yield breaker.pausing(min(left, due) if command.shape.block_ms else due)
                 continue
             if isinstance(decision, Refuse):
                 raise refusal(breaker, decision)
@@ -126,8 +128,8 @@ class ObjectGuard:
                     until = breaker.clock()  # no use in waiting
                 continue
             if isinstance(decision, Send) or decision.steps[0] is Step.SEND:
-                await self._check_premise(command, call)
-                return self._told(call, command, await self._call(call, func))
+                yield from self._check_premise(command, call)
+                return self._told(call, command, (yield from self._call(call, func)))
             return self._answer(call, command, decision)
 
     @property
@@ -136,11 +138,11 @@ class ObjectGuard:
         breaker = self._breaker
         return breaker.closed and not breaker.gate_open and breaker.failures > 0
 
-    async def _call(self, call: Call, func: Func) -> Any:
+    def _call(self, call: Call, func: Func) -> Steps[Any]:
         breaker = self._breaker
         era = breaker.era
         try:
-            result = await func(*call.args, **call.kwargs)
+            result = yield partial(func, *call.args, **call.kwargs)
         except Exception as error:
             error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
             if is_foreign_outage(error):
@@ -153,13 +155,13 @@ class ObjectGuard:
             breaker.success(era)
         return result
 
-    async def _probe(self, permit: Permit, call: Call, func: Func) -> Any:
+    def _probe(self, permit: Permit, call: Call, func: Func) -> Steps[Any]:
         """The call itself tells whether the object is back."""
         breaker = self._breaker
         breaker.counters["probes"] += 1
         alive = outage = False
         try:
-            result = await func(*call.args, **call.kwargs)
+            result = yield partial(func, *call.args, **call.kwargs)
             alive = True
         except Exception as error:
             error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
@@ -183,26 +185,25 @@ class ObjectGuard:
 
     # -- the replay ---------------------------------------------------------------------------
 
-    async def _drained(self, until: float, permit: Permit | None = None) -> bool:
+    def _drained(self, until: float, permit: Permit | None = None) -> Steps[bool]:
         """Replays what is queued, or waits for who does, until the time is over. Whether the gate
         is open then.
         """
         breaker = self._breaker
         if breaker.gate_open:
             return True
-        loop = breaker.adopt()
+        breaker.adopt()
         if self.replaying is None or self.replaying.done():
             if permit is None and (self._replayer.rests or not breaker.closed):
                 return False
-            self.replaying = loop.create_task(
-                self._replayer.run(permit), name=f"{breaker.name}-replay"
-            )
+            self.replaying = breaker.spawn(self._replayer.run(permit), f"{breaker.name}-replay")
         elif permit is not None:
             breaker.give_back(permit, False)
-        await asyncio.wait({self.replaying}, timeout=max(until - breaker.clock(), 0.0))
+        left = max(until - breaker.clock(), 0.0)
+        yield partial(breaker.joined, self.replaying, left)
         return breaker.gate_open
 
-    async def flush(self, seconds: float | None = None) -> int:
+    def flush(self, seconds: float | None = None) -> Steps[int]:
         """See `RedisCircuitBreaker.flush_re_sync_queue`."""
         breaker = self._breaker
         before = breaker.counters["replayed"]
@@ -211,7 +212,7 @@ class ObjectGuard:
         permit = None if breaker.closed else breaker.take_permit()
         if breaker.closed or permit is not None:
             wait = breaker.drain_wait if seconds is None else seconds
-            await self._drained(breaker.clock() + wait, permit)
+            yield from self._drained(breaker.clock() + wait, permit)
         return breaker.counters["replayed"] - before
 
     # -- answers ------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ class ObjectGuard:
             return  # it says "not queued", as the caller is told
         error.queued = True  # type: ignore[attr-defined]
 
-    async def _check_premise(self, command: Command, call: Call) -> None:
+    def _check_premise(self, command: Command, call: Call) -> Steps[None]:
         """Raises `CommandRefused` if this task was told that a key is empty which is not."""
         breaker = self._breaker
         reads = breaker.provenance.reads_of(call.owner)
@@ -276,7 +277,9 @@ class ObjectGuard:
             return
         era = breaker.era
         try:
-            present = [await self._replayer.present(key) for key in premise]
+            present = []
+            for key in premise:
+                present.append((yield from self._replayer.present(key)))
         except Exception as error:
             if is_foreign_outage(error):
                 breaker.failure(era, error, call.at)

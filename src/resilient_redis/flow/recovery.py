@@ -1,8 +1,8 @@
-"""Recovery: probe, fence, replay. One task, alive only while there is something to recover."""
+"""Recovery: probe, fence, replay. It runs only while there is something to recover."""
 
 from __future__ import annotations
 
-import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -16,10 +16,11 @@ from ..drain import Drain
 from ..events import ProbeFailed
 from ..observers import logger
 from ..seam.failures import OUTAGE
-from .link import Link
+from .link import LinkBase
+from .steps import Steps
 
 if TYPE_CHECKING:
-    from .breaker import RedisCircuitBreaker
+    from .breaker import CircuitBreaker
 
 # How long an unanswered write that is not safe to send twice is still waited for before it is cut
 # off: its server has just answered a PING, so the reply is a matter of milliseconds.
@@ -31,40 +32,41 @@ GRACE = 0.1
 FAILURES = (*OUTAGE, RedisError, Unavailable, ReplyError)
 
 
-async def recover(breaker: RedisCircuitBreaker) -> None:
+def recover(breaker: CircuitBreaker) -> Steps[None]:
     """Runs until the breaker is closed and its gate open."""
-    link: Link | None = None
+    link: LinkBase | None = None
     try:
         while breaker.busy:
             if link is None or not breaker.closed:
-                link = await _reconnect(breaker, link)
+                link = yield from _reconnect(breaker, link)
                 if link is None:
                     continue
-            if await _drain(breaker, link):
+            if (yield from _drain(breaker, link)):
                 continue
             link.abort()
             link = None
     except Exception:  # noqa: BLE001 - logged whole, and recovery must not die of it
-        # A bug of ours: without this the task would die unseen, and the breaker stay open.
+        # A bug of ours: without this it would die unseen, and the breaker stay open.
         logger.exception("%s: recovery failed and starts again", breaker.name)
-        asyncio.get_running_loop().call_later(breaker.recovery_timeout, breaker.start_recovery)
+        breaker.later(breaker.recovery_timeout, breaker.start_recovery)
     finally:
         if link is not None:
             link.abort()
+        breaker.recovery_ended()
         breaker.wake()  # who waits for the end: the watermarks are deleted
 
 
-async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | None:
+def _reconnect(breaker: CircuitBreaker, old: LinkBase | None) -> Steps[LinkBase | None]:
     """A connection to a server that answers; closes the breaker if it was open."""
     if old is not None:
         old.abort()
     if not breaker.closed or old is not None:
         # A forced-open breaker has no permit to give; it sleeps until it is reset.
-        await breaker.rest(breaker.next_wait())
+        yield partial(breaker.rest, breaker.next_wait())
     if breaker.closed:
-        link = await _open(breaker)
+        link = yield from _open(breaker)
         if link is None and breaker.gate_open:
-            await asyncio.sleep(breaker.next_wait())  # only a watermark is left to be deleted
+            yield partial(breaker.sleep, breaker.next_wait())  # only a watermark is left
         elif link is None and breaker.closed:
             breaker.trip(Cause.REPLAY_FAILED, "no connection")
         return link
@@ -73,7 +75,7 @@ async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | N
         return None
     answered = False
     try:
-        link = await _open(breaker)
+        link = yield from _open(breaker)
         answered = link is not None
     finally:
         # Also when cancelled: a permit that is not given back would block every later probe.
@@ -81,30 +83,32 @@ async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | N
     return link
 
 
-async def _open(breaker: RedisCircuitBreaker) -> Link | None:
+def _open(breaker: CircuitBreaker) -> Steps[LinkBase | None]:
     if breaker.template is None:
-        await asyncio.sleep(breaker.next_wait())
+        yield partial(breaker.sleep, breaker.next_wait())
         return None
     breaker.counters["probes"] += 1
     try:
-        return await Link.open(breaker.template, breaker.clock)
+        link: LinkBase = yield breaker.open_link
     except FAILURES as error:
         breaker.note_error(error)
         breaker.emit(ProbeFailed(breaker.name, breaker.clock(), type(error).__name__))
         return None
+    return link
 
 
-async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
+def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
     """Fence and replay on `link`. True while the link is good."""
     if breaker.gate_open:
-        return await _tidy_up(breaker, link)
+        return (yield from _tidy_up(breaker, link))
     drain = Drain(breaker)
     try:
-        await _fence(breaker, link)
+        yield from _fence(breaker, link)
         if not breaker.rights_known:
-            breaker.learn_rights(*await link.drive(try_rights(breaker.rights_key)))
+            rights = yield from link.driving(try_rights(breaker.rights_key))
+            breaker.learn_rights(*rights)
         drain.begin()
-        held = await link.drive(breaker.replay.run(fresh=link.fresh))
+        held = yield from link.driving(breaker.replay.run(fresh=link.fresh))
         link.fresh = False
     except FAILURES as error:
         breaker.suspect(link.identity)
@@ -116,36 +120,36 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
         return False
     if held is not None:
         breaker.hold(held)
-        await asyncio.sleep(breaker.next_wait())
+        yield partial(breaker.sleep, breaker.next_wait())
         return True
     drain.finish()
-    return await _tidy_up(breaker, link)
+    return (yield from _tidy_up(breaker, link))
 
 
-async def _tidy_up(breaker: RedisCircuitBreaker, link: Link) -> bool:
+def _tidy_up(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
     """Deletes the watermarks. True while the link is good."""
     try:
-        await link.drive(breaker.replay.cleanup())
+        yield from link.driving(breaker.replay.cleanup())
     except FAILURES as error:
         logger.debug("%s: a watermark is not deleted yet: %r", breaker.name, error)
         return False
     if not breaker.replay.tidy:
-        await asyncio.sleep(breaker.next_wait())
+        yield partial(breaker.sleep, breaker.next_wait())
     return True
 
 
-async def _fence(breaker: RedisCircuitBreaker, link: Link) -> None:
+def _fence(breaker: CircuitBreaker, link: LinkBase) -> Steps[None]:
     """No write that was sent before the outage may land after this."""
     until = breaker.clock() + LAST_WAIT
     # Polled: a reply that arrives tells nobody, which keeps the healthy path short.
-    while (late := breaker.late_connections()) and breaker.clock() < until:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
+    while (late := breaker.late_connections()) and breaker.clock() < until:
+        yield partial(breaker.sleep, 0.005)
     for connection in late:
         connection.cut()
     suspects = breaker.suspects
     if not suspects:
         return
-    allowed = await link.drive(fence(suspects, breaker.clock()))
+    allowed = yield from link.driving(fence(suspects, breaker.clock()))
     breaker.fenced(suspects, allowed)
     if not allowed:
-        await asyncio.sleep(GRACE)
+        yield partial(breaker.sleep, GRACE)

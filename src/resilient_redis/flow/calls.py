@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..core.breaker import Cause, Permit
@@ -21,9 +21,10 @@ from ..seam.failures import (
     server_answered,
 )
 from ..seam.pools import pool_of
+from .steps import Steps
 
 if TYPE_CHECKING:
-    from .breaker import RedisCircuitBreaker
+    from .breaker import CircuitBreaker
 
 
 class Call(NamedTuple):
@@ -33,7 +34,7 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     at: float
-    owner: Any = None  # the task that asked
+    owner: Any = None  # the task or thread that asked
 
 
 def frozen(value: Any) -> Any:
@@ -74,7 +75,7 @@ class Replayer:
     send twice, is a dead letter with the reason "unknown": no watermark can tell here.
     """
 
-    def __init__(self, breaker: RedisCircuitBreaker, client: Any) -> None:
+    def __init__(self, breaker: CircuitBreaker, client: Any) -> None:
         self._breaker = breaker
         self._client = client
         self._held: dict[int, _Held] = {}
@@ -99,7 +100,7 @@ class Replayer:
         """The object answers, but takes no writes now: not yet again."""
         return self._breaker.clock() < self._rests_until
 
-    async def run(self, permit: Permit | None) -> None:
+    def run(self, permit: Permit | None) -> Steps[None]:
         """Until the journal is empty. `permit`: the first contact is the probe."""
         breaker = self._breaker
         drain = Drain(breaker)
@@ -112,7 +113,7 @@ class Replayer:
             while (entry := breaker.outbox.journal.oldest) is not None:
                 if permit is None and not breaker.closed:
                     return
-                contact = await self._settle(entry)
+                contact = yield from self._settle(entry)
                 if contact is None:
                     return
                 if contact:
@@ -123,7 +124,7 @@ class Replayer:
                     elif breaker.suspicious:
                         breaker.success(breaker.era)
                 self._done(entry)
-        except Exception:  # noqa: BLE001 - logged whole, and nobody awaits this task
+        except Exception:  # noqa: BLE001 - logged whole, and nobody waits for this
             logger.exception("%s: the replay has failed", breaker.name)
             return
         finally:
@@ -135,7 +136,7 @@ class Replayer:
             breaker.replay.premises.forget()
             drain.finish()
 
-    async def _settle(self, entry: Entry) -> bool | None:
+    def _settle(self, entry: Entry) -> Steps[bool | None]:
         """Deals with the entry at the front. True or False: settled, with or without a call of the
         object; None: it stays there.
         """
@@ -144,11 +145,11 @@ class Replayer:
             breaker.outbox.dead_letter(entry, "age", None)
             return False
         try:
-            await self._check_premises()
+            yield from self._check_premises()
             applies = entry.seq not in self._premise_failed
             if applies and not entry.safe_twice and not self._proved:
                 # It cannot be the probe: if its reply is lost, nobody can say whether it ran.
-                await self._ask()
+                yield partial(breaker.limited, self._ask(), 10 * breaker.probe_timeout)
         except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
             self._away(error)
             return None
@@ -158,22 +159,22 @@ class Replayer:
         self._proved = True
         try:
             # A call that never returns would keep the gate shut for ever.
-            reply = await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)
-        except asyncio.CancelledError:
-            self._unknown(entry, "cancelled")
-            raise
+            reply = yield partial(breaker.limited, self._make(entry), 10 * breaker.probe_timeout)
         except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
             return self._failed(entry, error)
+        except BaseException:
+            self._unknown(entry, "cancelled")
+            raise
         breaker.outbox.applied(entry, reply)
         return True
 
-    async def _ask(self) -> None:
+    def _ask(self) -> Steps[None]:
         """Is it there? What a server answers to that does not matter."""
         ping = getattr(self._client, "ping", None)
         if ping is None:
             return
         try:
-            await asyncio.wait_for(ping(), 10 * self._breaker.probe_timeout)
+            yield ping
         except Exception as error:
             if not server_answered(error):
                 raise
@@ -215,44 +216,47 @@ class Replayer:
         elif breaker.closed:
             breaker.trip(Cause.REPLAY_FAILED, type(error).__name__)
 
-    async def _make(self, entry: Entry) -> Any:
+    def _make(self, entry: Entry) -> Steps[Any]:
         call = self._held[entry.seq].call
         if entry.ttl_ms is not None and pool_of(self._client) is not None:
             # A relative expiry counts from the call; redis-py's classes take the absolute form.
-            command, *args = unpack(await self._at_deadline(entry))
-            return await self._client.execute_command(command.decode(), *args)
-        return await getattr(self._client, call.method)(*call.args, **call.kwargs)
+            command, *args = unpack((yield from self._at_deadline(entry)))
+            return (yield partial(self._client.execute_command, command.decode(), *args))
+        return (yield partial(getattr(self._client, call.method), *call.args, **call.kwargs))
 
-    async def _at_deadline(self, entry: Entry) -> bytes:
+    def _at_deadline(self, entry: Entry) -> Steps[bytes]:
         now = self._breaker.clock()
         if self._server_ms is None:
-            seconds, micros = await self._client.time()
+            seconds, micros = yield self._client.time
             self._server_ms = (now, int(seconds) * 1000 + int(micros) // 1000)
         asked, server_ms = self._server_ms
         return entry.at_deadline(now, server_ms + int((now - asked) * 1000))
 
-    async def _check_premises(self) -> None:
+    def _check_premises(self) -> Steps[None]:
         premises = self._breaker.replay.premises
         if premises:
             # As the caller has spelled them: an object may tell "k" from b"k".
             spelled = {k: word for held in self._held.values() for k, word in _words(held)}
             asked = premises.questions(0)
-            absent = [k for k in asked if not await self._may_be_present(spelled.get(k, k))]
+            absent = []
+            for key in asked:
+                if not (yield from self._may_be_present(spelled.get(key, key))):
+                    absent.append(key)
             self._premise_failed.update(premises.answered(0, absent))
 
-    async def _may_be_present(self, key: Any) -> bool:
+    def _may_be_present(self, key: Any) -> Steps[bool]:
         try:
-            return await self.present(key)
+            return (yield from self.present(key))
         except Exception as error:
             if is_foreign_outage(error):
                 raise
             return True  # it cannot be asked for
 
-    async def present(self, key: Any) -> bool:
+    def present(self, key: Any) -> Steps[bool]:
         """Whether the object holds anything under `key`. One that cannot be asked may."""
         exists = getattr(self._client, "exists", None)
         if exists is None:
             return True
-        found = await exists(key)
+        found = yield partial(exists, key)
         # A mock answers with another mock: it holds nothing that could be destroyed.
         return isinstance(found, int) and found != 0

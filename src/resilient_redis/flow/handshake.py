@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from redis.exceptions import ConnectionError, ResponseError
@@ -11,56 +12,57 @@ from ..core.fence import fence, identity_of
 from ..core.rights import try_rights
 from ..core.wire import pack
 from ..seam.failures import as_reply_error, parse_error
+from .steps import Steps
 
 if TYPE_CHECKING:
-    from .wire import GuardedSocket
+    from .socket import GuardedSocket
 
 T = TypeVar("T")
 
 CLIENT_INFO = Exchange(pack((b"CLIENT", b"INFO")), 1)
 
 
-async def introduce(connection: GuardedSocket) -> None:
-    """After redis-py's own handshake, in the same task.
+def introduce(connection: GuardedSocket) -> Steps[None]:
+    """After redis-py's own handshake, as a part of it.
 
     CLIENT INFO tells how the server knows this connection: the fence needs its address as the
     server sees it, which behind a proxy is not ours.
     """
     breaker = connection.breaker
-    (info,) = await _exchange(connection, CLIENT_INFO)
+    (info,) = yield from _exchange(connection, CLIENT_INFO)
     known = isinstance(info, (str, bytes))
     connection.identity = identity_of(info, breaker.clock()) if known else None
-    await put_up_fence(connection)
+    yield from put_up_fence(connection)
     if not breaker.rights_asked:
-        await _learn_rights(connection)
+        yield from _learn_rights(connection)
 
 
-async def put_up_fence(connection: GuardedSocket) -> None:
+def put_up_fence(connection: GuardedSocket) -> Steps[None]:
     """An unanswered write of a dead connection may not land after what this one sends.
 
     Others may be at the same suspects: each waits for its own fence.
     """
     breaker = connection.breaker
     if suspects := breaker.suspects:
-        allowed = await _drive(connection, fence(suspects, breaker.clock()))
+        allowed = yield from _drive(connection, fence(suspects, breaker.clock()))
         breaker.fenced(suspects, allowed)
 
 
-async def _learn_rights(connection: GuardedSocket) -> None:
+def _learn_rights(connection: GuardedSocket) -> Steps[None]:
     breaker = connection.breaker
     breaker.rights_asked = True
     try:
-        breaker.learn_rights(*await _drive(connection, try_rights(breaker.rights_key)))
+        breaker.learn_rights(*(yield from _drive(connection, try_rights(breaker.rights_key))))
     except BaseException:
         breaker.rights_asked = False
         raise
 
 
-async def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> T:
+def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> Steps[T]:
     try:
         ask = next(dialogue)
         while True:
-            ask = dialogue.send(await _exchange(connection, ask))
+            ask = dialogue.send((yield from _exchange(connection, ask)))
     except StopIteration as stop:
         result: T = stop.value
         return result
@@ -71,13 +73,13 @@ async def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> T:
         raise parse_error(connection, error.message) from None
 
 
-async def _exchange(connection: GuardedSocket, ask: Exchange) -> Replies:
+def _exchange(connection: GuardedSocket, ask: Exchange) -> Steps[Replies]:
     """Through redis-py's own send and read: this is still its handshake."""
-    await connection.send_packed_command(ask.send, check_health=False)
+    yield partial(connection._send_raw, ask.send)
     replies: Replies = []
     for _ in range(ask.receive):
         try:
-            replies.append(await connection.read_response())
+            replies.append((yield connection._read_raw))
         except ResponseError as error:
             replies.append(as_reply_error(error))
     return replies

@@ -7,9 +7,10 @@ of the time between, of which observers hear (`SubscriptionGap`).
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from redis.exceptions import TimeoutError
@@ -17,7 +18,8 @@ from redis.exceptions import TimeoutError
 from ..events import SubscriptionGap
 from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call
-from .carry import GuardedSender
+from .sender import GuardedSender
+from .steps import Steps
 
 # Between two attempts to connect anew while the breaker is still closed.
 _PAUSE = 0.05
@@ -26,7 +28,7 @@ _SUBSCRIBE = frozenset({"SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE"})
 
 
 class GuardedSubscriber(GuardedSender):
-    """The subscribing half of `GuardedConnection`."""
+    """The subscribing half of a guarded connection."""
 
     def __init__(self, **kwargs: Any) -> None:
         self._channels: set[bytes] = set()
@@ -34,29 +36,24 @@ class GuardedSubscriber(GuardedSender):
         self._later: list[Call] = []  # to be sent when it is connected again
         super().__init__(**kwargs)
 
-    @property
-    def _subscribes(self) -> bool:
-        """Whether a `PubSub` holds this connection."""
-        return any(callback() is not None for callback in self._connect_callbacks)
+    @abstractmethod
+    def _socket_id(self) -> Any:
+        """Which socket it is; None where there is none."""
 
-    # -- commands: (un)subscribing, and PING; their replies come among the messages -------------
+    @abstractmethod
+    def _send_stock(self, call: Call) -> Any:
+        """Waits. redis-py's own `send_command`."""
 
-    def _submit(
-        self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
-    ) -> Coroutine[Any, Any, None]:
-        # Not `async`: the healthy path has no coroutine more.
-        if self._connect_callbacks and self._subscribes:
-            return self._submit_to_subscription(calls)
-        return super()._submit(calls, check_health, packed)
+    # -- commands: (un)subscribing, and PING; their replies come among the messages ---------
 
-    async def _submit_to_subscription(self, calls: Sequence[Call]) -> None:
+    def _submitting_to_subscription(self, calls: Sequence[Call]) -> Steps[None]:
         for call in calls:
             self._note(call)
         if self._opening is not None:
-            await asyncio.wait({self._opening}, timeout=self.breaker.deadline)
-        connected = self.breaker.closed and await self._ready(self.breaker.deadline)
+            yield partial(self._opened_by_another, self.breaker.deadline)
+        connected = self.breaker.closed and (yield from self._ready(self.breaker.deadline))
         if connected:
-            await self._write(super().pack_commands(calls))
+            yield partial(self._write, self._pack(calls))
             self._forget()
         if not connected or not self._usable():
             # The callback subscribes by itself; PING was to find out what is known now.
@@ -73,25 +70,27 @@ class GuardedSubscriber(GuardedSender):
 
     # -- messages ---------------------------------------------------------------------------
 
-    async def _read_message(self, timeout: float | None, **kwargs: Any) -> Any:
+    def _reading_message(
+        self, timeout: float | None, read: Callable[[float | None], Any]
+    ) -> Steps[Any]:
         """The next message. Waits through an outage, for `timeout` seconds at most; None if there
-        is none by then, as redis-py's `get_message` has it.
+        is none by then, as redis-py's `get_message` has it. `read`: redis-py's, for so long.
         """
         endless = timeout is None or timeout == math.inf
         until = math.inf if endless else self.breaker.clock() + (timeout or 0.0)
         while True:
             # What came before the end of a socket is read first: it raises only then.
-            if self._reader is None and not await self._back(until):
+            if not self._has_socket() and not (yield from self._back(until)):
                 return None
             left = timeout if endless else max(until - self.breaker.clock(), 0.0)
-            writer = self._writer
+            socket = self._socket_id()
             try:
-                return await super().read_response(timeout=left, **kwargs)
+                return (yield partial(read, left))
             except TimeoutError:
                 raise  # socket_timeout, as in redis-py
             except OUTAGE as error:
-                if self._writer is writer:  # else somebody who subscribes has connected anew
-                    await self.disconnect(nowait=True)
+                if self._socket_id() is socket:  # else who subscribes has connected anew
+                    yield self._shut
                     self._lost_sight()
                 if not is_outage(error):
                     raise
@@ -100,32 +99,32 @@ class GuardedSubscriber(GuardedSender):
         if self._silent_since is None:
             self._silent_since = self.breaker.clock()
 
-    async def _back(self, until: float) -> bool:
+    def _back(self, until: float) -> Steps[bool]:
         """Connects again. False where the time is over first."""
         breaker = self.breaker
         self._lost_sight()
-        if breaker.closed and await self._ready(breaker.deadline / 4):
+        if breaker.closed and (yield from self._ready(breaker.deadline / 4)):
             return True  # also for who only ever polls, with no time at all
         while (left := until - breaker.clock()) > 0:
             if not breaker.closed:
                 breaker.start_recovery()
-                await breaker.pause(min(left, 3600.0))
-            elif await self._ready(min(left, breaker.deadline)):
+                yield breaker.pausing(min(left, 3600.0))
+            elif (yield from self._ready(min(left, breaker.deadline))):
                 return True
             elif breaker.closed:
-                await breaker.pause(min(left, _PAUSE))
+                yield breaker.pausing(min(left, _PAUSE))
         return self._usable()
 
-    async def _connect_and_introduce(self) -> None:
-        await super()._connect_and_introduce()
-        if not self._subscribes:
+    def _connect_and_introduce(self) -> Steps[None]:
+        yield from super()._connect_and_introduce()
+        if not self._subscribes_again():
             self._channels.clear()
             self._later.clear()
             self._silent_since = None
             return
         later, self._later = self._later, []
         for call in later:
-            await super().send_command(*call, check_health=False)
+            yield partial(self._send_stock, call)
         if self._silent_since is not None:
             gap, self._silent_since = self._silent_since, None
             names = tuple(sorted(self._channels))
@@ -134,9 +133,9 @@ class GuardedSubscriber(GuardedSender):
 
     def outage(self) -> None:
         """The breaker opens: the server may be gone without a word."""
-        if self._opening is None and self._connect_callbacks and self._subscribes:
+        if self._opening is None and self._subscribes_again():
             self._lost_sight()
-            if self._writer is not None:
-                self._writer.transport.abort()
+            if self._has_socket():
+                self._abort()
             return
         super().outage()

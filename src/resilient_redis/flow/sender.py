@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from functools import partial
@@ -17,11 +17,10 @@ from ..core.unit import grouped, span, untold
 from ..core.wire import pack
 from ..errors import JournalFull, OutcomeUnknown
 from ..seam.failures import parse_error
-from ..seam.packed import Call, Packed, commands_of
-from ..seam.replies import OwnReplies
-from .calling import caller
+from ..seam.packed import Call, commands_of
 from .handshake import put_up_fence
-from .wire import PUBSUB, SESSION, GuardedSocket, Tie
+from .socket import GuardedSocket, Tie
+from .steps import Steps
 
 # Seconds between two attempts for one caller while the breaker is still closed.
 _PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)
@@ -36,7 +35,7 @@ READ_AS_NEUTRAL = (
 
 
 class GuardedSender(GuardedSocket):
-    """The sending half of `GuardedConnection`."""
+    """The sending half of a guarded connection."""
 
     def __init__(self, **kwargs: Any) -> None:
         self._slots: deque[Slot] | None = None  # where replies do not all come from the socket
@@ -46,73 +45,41 @@ class GuardedSender(GuardedSocket):
         self._touched = ""  # the command of which an earlier try may have run
         self._lost_replies = 0  # and how often after it was sent
         self._until = 0.0  # until when it is repeated
-        self._own: OwnReplies | None = None
         super().__init__(**kwargs)
+
+    @abstractmethod
+    def _owner(self) -> Any:
+        """Whose command it is: what it is told, that task or thread is told."""
 
     def _forget(self) -> None:
         super()._forget()
         self._slots = None
         self._delivered = self._told = 0
 
-    # -- sending --------------------------------------------------------------------------
-
-    async def send_command(self, *args: Any, **kwargs: Any) -> None:
-        """Sends a command, or decides what it is answered."""
-        if self._in_handshake():
-            await super().send_command(*args, **kwargs)
-            return
-        self._pipelined = False
-        await self._submit((args,), kwargs.get("check_health", True), None)
-
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        """Sends what `pack_commands` made, or decides what it is answered."""
-        if isinstance(command, Packed) and not self._in_handshake():
-            self._pipelined = True
-            await self._submit(command.calls, check_health, command)
-        else:
-            await super().send_packed_command(command, check_health)
-
-    async def _submit(
-        self, calls: Sequence[Call], check_health: bool, packed: list[bytes] | None
-    ) -> None:
-        self._delivered = self._losses = self._lost_replies = 0
-        self._touched = ""
-        if self.receipts:
-            self.receipts = {}
-        if self.breaker.live and self._usable() and not (check_health and self._check_is_due()):
-            # Packed first: a value that has no bytes is the caller's mistake, and leaves no trace.
-            chunks = packed or self.pack_command(*calls[0])
-            special = calls[0][0] in SESSION
-            if special or self._tied:
-                self._tie(calls)
-            self._slots = None
-            self._track(calls)
-            await self._write(chunks)
-            if special and calls[0][0] in PUBSUB:
-                self._forget()
-            return
+    def _submitting(self, calls: Sequence[Call], check_health: bool) -> Steps[None]:
+        """Sends `calls`, or decides what they are answered."""
         if self._sent is not None:  # left behind by a caller who went away
-            await self.disconnect(nowait=True)
+            yield self._shut
         self._forget()
-        slots = await self._carry(calls, self.breaker.clock(), check_health)
+        slots = yield from self._carry(calls, self.breaker.clock(), check_health)
         self._slots = None if all(slot is LIVE for slot in slots) else deque(slots)
 
-    async def _carry(
+    def _carry(
         self, calls: Sequence[Call], at: float, check_health: bool = False, touched: bool = False
-    ) -> list[Slot]:
+    ) -> Steps[list[Slot]]:
         """Sends `calls` or answers them; returns where each reply comes from.
 
         `at` is when the caller called. `touched`: some of it may have run already, so that a
         refusal would be a lie.
         """
-        if not self.breaker.live:
-            await self.breaker.breathe()
         breaker = self.breaker
+        if not breaker.live and breaker.breath_is_due():
+            yield breaker.breathe
         batch = grouped(breaker.ruled(commands_of(calls, self.encoder)))
         if self._tied is Tie.WATCHES:
             # What was read under WATCH is void after an outage: nothing of it may be answered.
             batch = [untold(command) for command in batch]
-        owner, db = caller.get() or asyncio.current_task(), int(self.db)
+        owner, db = self._owner(), int(self.db)
         start = breaker.clock()
         if not self._losses:
             began, self._began = self._began or start, None
@@ -125,23 +92,23 @@ class GuardedSender(GuardedSocket):
             if isinstance(decision, Refuse):
                 raise self._refusal(decision, touched)
             if isinstance(decision, AwaitRecovery):
-                calls = await self._blocked_until_recovery(calls, batch[0], at)
+                calls = yield from self._blocked_until_recovery(calls, batch[0], at)
                 until, away = self._until, False
                 continue
             if isinstance(decision, AwaitDrain):
                 breaker.start_recovery()
-                await breaker.wait_drained(breaker.drain_wait - waited)
+                yield from breaker.wait_drained(breaker.drain_wait - waited)
                 until = self._until = breaker.clock() + breaker.deadline  # to connect anew
                 continue
             left = min(until - breaker.clock(), breaker.patience())
             if isinstance(decision, Send) and breaker.suspects and writes(batch) and left > 0:
                 # A write of a connection that has died may not land after this one.
-                if not (await self._ready(left) and await self._fenced(left)):
+                if not ((yield from self._ready(left)) and (yield from self._fenced(left))):
                     breaker.silent()
-                    await self._pause()
+                    yield from self._pause()
                 continue
             if isinstance(decision, Send) and (reads := breaker.provenance.reads_of(owner)):
-                back = await self._back_from_outage(batch, reads, until - breaker.clock())
+                back = yield from self._back_from_outage(batch, reads, until - breaker.clock())
                 if back is None:
                     continue
                 if isinstance(back, Refuse):
@@ -154,39 +121,39 @@ class GuardedSender(GuardedSocket):
                 ]
                 live = [call for call, step in zip(calls, steps, strict=True) if step is Step.SEND]
             left = min(until - breaker.clock(), breaker.patience())
-            if live and not await self._attempt(live, check_health, left):
+            if live and not (yield from self._attempt(live, check_health, left)):
                 if breaker.silent():
                     continue
                 if breaker.closed and breaker.clock() >= until:
                     if self._lost_replies >= TOO_OFTEN:
                         raise self._refusal(self._too_often(batch), touched)
                     # Others are served, so the breaker stays closed; for this caller it is away.
-                    await breaker.hang_verdict()
+                    yield breaker.hang_verdict
                     away = True
-                await self._pause()
+                yield from self._pause()
                 continue
             if not isinstance(decision, Answer):
                 breaker.provenance.live(owner, batch, db)
                 breaker.refresh()
                 return [LIVE] * len(calls)
             try:
-                return await self._answer(batch, decision, at, owner)
+                return (yield from self._answer(batch, decision, at, owner))
             except JournalFull as error:
                 if live:  # on the wire, and nobody will read the replies
-                    await self.disconnect(nowait=True)
+                    yield self._shut
                     self._forget()
                 if touched:
                     raise self._unknown(error.command) from error
                 breaker.count("refused", error.command)
                 raise
 
-    async def _blocked_until_recovery(
+    def _blocked_until_recovery(
         self, calls: Sequence[Call], command: Command, at: float
-    ) -> Sequence[Call]:
+    ) -> Steps[Sequence[Call]]:
         """A blocking command waits here for Redis, and then for the rest of its time there."""
         breaker, asked = self.breaker, command.shape.block_ms / 1000
         breaker.start_recovery()
-        await breaker.wait_recovered(asked - (breaker.clock() - at) if asked else None)
+        yield from breaker.wait_recovered(asked - (breaker.clock() - at) if asked else None)
         self._until = breaker.clock() + breaker.deadline  # to connect anew
         if not asked:
             return calls
@@ -199,26 +166,26 @@ class GuardedSender(GuardedSocket):
         reason = f"its reply was lost {self._lost_replies} times"
         return Refuse(batch[0].shape.name, reason)
 
-    async def _fenced(self, seconds: float) -> bool:
+    def _fenced(self, seconds: float) -> Steps[bool]:
         """Puts up the fence from this connection. False where Redis is away."""
         era = self.breaker.era
-        error = await self._past_the_guard(put_up_fence(self), seconds)
+        error = yield from self._past_the_guard(partial(put_up_fence, self), seconds)
         if error is not None:
-            await self._failed(era, error)
+            yield from self._failed(era, error)
         return error is None
 
-    async def _pause(self) -> None:
+    def _pause(self) -> Steps[None]:
         """Between two attempts for one caller: quick, because five refusals should open the breaker
         within tens of milliseconds.
         """
         pause = _PAUSES[min(self._losses, len(_PAUSES) - 1)]
         self._losses += 1
         if self.breaker.closed:
-            await self.breaker.pause(pause)
+            yield self.breaker.pausing(pause)
 
-    async def _back_from_outage(
+    def _back_from_outage(
         self, batch: list[Command], reads: NeutralReads, seconds: float
-    ) -> Send | Refuse | None:
+    ) -> Steps[Send | Refuse | None]:
         """Redis is back, but this task has been told that keys are empty: its writes to them must
         not go over what they hold. None: decide again, time has passed.
         """
@@ -226,9 +193,9 @@ class GuardedSender(GuardedSocket):
         risky = [(c.shape.name, keys) for c in batch if (keys := reads.premise_of(c, db))]
         if not risky:
             return Send()
-        if not await self._ready(seconds):
+        if not (yield from self._ready(seconds)):
             return None
-        exists = await self._exist([keys for _, keys in risky], seconds)
+        exists = yield from self._exist([keys for _, keys in risky], seconds)
         if exists is None:
             return None
         # Until it has read: a retry around the write alone knows nothing more.
@@ -237,31 +204,32 @@ class GuardedSender(GuardedSocket):
         found = [name for (name, _), there in answers if there]
         return Refuse(found[0], READ_AS_NEUTRAL) if found else None
 
-    async def _exist(self, premises: list[tuple[bytes, ...]], seconds: float) -> list[bool] | None:
+    def _exist(self, premises: list[tuple[bytes, ...]], seconds: float) -> Steps[list[bool] | None]:
         """Of each of them whether any of its keys exists; None where Redis is away."""
         found: list[bool] = []
 
-        async def ask() -> None:
+        def ask() -> Steps[None]:
             asks = [pack((b"EXISTS", *keys)) for keys in premises]
-            await self.send_packed_command(b"".join(asks), check_health=False)
-            found.extend([await self.read_response() != 0 for _ in asks])
+            yield partial(self._send_raw, b"".join(asks))
+            for _ in asks:
+                found.append((yield self._read_raw) != 0)
 
         era = self.breaker.era
-        error = await self._past_the_guard(ask(), seconds)
+        error = yield from self._past_the_guard(ask, seconds)
         if error is not None:
-            await self._failed(era, error)
+            yield from self._failed(era, error)
             return None
         return found
 
-    async def _answer(
+    def _answer(
         self, batch: list[Command], decision: Answer, at: float, owner: Any
-    ) -> list[Slot]:
+    ) -> Steps[list[Slot]]:
         """Journals what is to be queued, and finds the replies."""
         breaker = self.breaker
         answers = Answers(breaker, batch, decision, db=int(self.db), at=at, owner=owner)
         breaker.start_recovery()
         if decision.wait:
-            await breaker.wait_settled(list(answers.receipts.values()), breaker.drain_wait)
+            yield from breaker.wait_settled(list(answers.receipts.values()), breaker.drain_wait)
         return answers.slots(self.protocol, partial(parse_error, self))
 
     def _refusal(self, refuse: Refuse, touched: bool) -> Exception:

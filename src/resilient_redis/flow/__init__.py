@@ -1,0 +1,1 @@
+"""What both flavours do, with the waiting left open: see `steps.py`."""

@@ -1,0 +1,329 @@
+"""What both flavours of `RedisCircuitBreaker` do: options, waiting, and the end."""
+
+from __future__ import annotations
+
+import weakref
+from abc import abstractmethod
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tenacity.wait import wait_base
+
+from ..base import BreakerBase
+from ..core.breaker import Cause, State, Transition
+from ..journal import Journal
+from ..observers import logger
+from ..policy import Policy
+from ..receipt import Queued
+from ..seam.failures import is_alive
+from ..seam.pools import breaker_of
+from ..settings import Settings
+from .link import Template
+from .steps import Steps, Wait
+
+if TYPE_CHECKING:
+    from .objects import ObjectGuard
+    from .socket import GuardedSocket
+
+
+class CircuitBreaker(BreakerBase):
+    """See a flavour's `RedisCircuitBreaker`."""
+
+    #: Where no breaker is given: one per endpoint and user, kept while a connection uses it.
+    _shared: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Any]]
+    #: Those of them that hold anything: nobody else may have a reference.
+    _holding: ClassVar[set[BreakerBase]]
+
+    def __init__(
+        self,
+        redis_client: Any = None,
+        failure_threshold: int = 5,
+        recovery_timeout: float = 10.0,
+        *,
+        policy: Policy | None = None,
+        journal: Journal | None = None,
+        deadline: float = 1.0,
+        probe_timeout: float = 1.0,
+        drain_wait: float = 1.0,
+        failure_rate: float | None = None,
+        failure_window: float = 10.0,
+        minimum_calls: int = 20,
+        batch_size: int = 1000,
+        name: str | None = None,
+        watermark_prefix: str = "resilient-redis:",
+        recovery_wait: wait_base | None = None,
+    ) -> None:
+        super().__init__(
+            Settings(
+                failure_threshold=failure_threshold,
+                recovery_timeout=recovery_timeout,
+                policy=policy,
+                journal=journal,
+                deadline=deadline,
+                probe_timeout=probe_timeout,
+                drain_wait=drain_wait,
+                batch_size=batch_size,
+                name=name,
+                watermark_prefix=watermark_prefix,
+                recovery_wait=recovery_wait,
+                failure_rate=failure_rate,
+                failure_window=failure_window,
+                minimum_calls=minimum_calls,
+            )
+        )
+        self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
+        self.template: Template | None = None
+        self.changes = 0  # goes up whenever whoever waits should look again
+        self._closed = False
+        self._answers = 0
+        self.client: Any = None
+        self.object: ObjectGuard | None = None
+        self._paced = recovery_wait is not None
+        self._set_up()
+        if redis_client is not None:
+            self.take_client(redis_client)
+
+    @classmethod
+    def shared(cls, endpoint: tuple[Any, ...]) -> CircuitBreaker:
+        """The breaker of `endpoint` that all connections share which were given none."""
+        breaker: CircuitBreaker | None = cls._shared.get(endpoint)
+        if breaker is None:
+            breaker = cls._shared[endpoint] = cls(name=str(endpoint[0]))
+            breaker.kept = cls._holding
+        return breaker
+
+    def take_client(self, client: Any) -> None:
+        """Guards `client`; for a breaker that was made without one.
+
+        Raises ValueError where it has one, or the client has another breaker.
+        """
+        # Late: what guards an object needs the breaker that it guards it for.
+        from .objects import ObjectGuard  # noqa: PLC0415
+
+        if self.client is not None:
+            raise ValueError("this breaker has a client already")
+        if not self._guard_connections(client):
+            self.object = ObjectGuard(self, client, self.next_wait if self._paced else None)
+        self.client = client
+
+    @property
+    def guards_object(self) -> bool:
+        """Whether its client is guarded by `execute`, and not at its connections."""
+        return self.object is not None
+
+    def _check_client(self, func: Callable[..., Any]) -> None:
+        """Of `execute`: over a client of redis-py the guard sits at the connections."""
+        if self.client is None and breaker_of(getattr(func, "__self__", None)) is not self:
+            raise ValueError("execute needs a client: RedisCircuitBreaker(redis_client)")
+
+    # -- the flavour's ----------------------------------------------------------------------
+
+    @abstractmethod
+    def _set_up(self) -> None:
+        """Its own attributes."""
+
+    @abstractmethod
+    def _guard_connections(self, client: Any) -> bool:
+        """Guards a client of redis-py at its connections. False where it is none."""
+
+    @abstractmethod
+    def adopt(self) -> Any:
+        """What belongs to an event loop that has ended is not waited for in this one."""
+
+    @abstractmethod
+    def watch(self, connection: Any) -> None:
+        """`connection` is about to wait for the server."""
+
+    @abstractmethod
+    def start_recovery(self) -> None:
+        """Recovery runs while there is something to recover, and only then."""
+
+    @abstractmethod
+    def recovery_ended(self) -> None:
+        """It does not run any more."""
+
+    @abstractmethod
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Calls it then, whoever waits or not."""
+
+    @abstractmethod
+    def _wake_waiting(self) -> None:
+        """Whoever pauses looks again."""
+
+    @abstractmethod
+    def _pause(self, seconds: float, changes: int) -> Any:
+        """Waits, until there were more than so many `changes`, or the time is over."""
+
+    @abstractmethod
+    def sleep(self, seconds: float) -> Any:
+        """Waits for so long."""
+
+    @abstractmethod
+    def rest(self, seconds: float) -> Any:
+        """Waits between two probes; `hurry` ends it."""
+
+    @abstractmethod
+    def hurry(self) -> None:
+        """The next probe is wanted now."""
+
+    @abstractmethod
+    def breathe(self) -> Any:
+        """Waits for nothing, so that others run."""
+
+    @abstractmethod
+    def check_hang(self, since: float) -> None:
+        """Asks on a second connection whether the server still answers; one question at a time."""
+
+    @abstractmethod
+    def hang_verdict(self) -> Any:
+        """If the question is being asked, waits for the answer that is due at any moment."""
+
+    @abstractmethod
+    def open_link(self) -> Any:
+        """Waits. A `Link` to a server that answers."""
+
+    @abstractmethod
+    def limited(self, steps: Steps[Any], seconds: float) -> Any:
+        """Waits for all of `steps`, for so long at most where that can be had."""
+
+    @abstractmethod
+    def spawn(self, steps: Steps[None], name: str) -> Any:
+        """Runs `steps` beside; has `done()`."""
+
+    @abstractmethod
+    def joined(self, running: Any, seconds: float) -> Any:
+        """Waits for what `spawn` has returned, for so long at most."""
+
+    @abstractmethod
+    def _end_all(self) -> Any:
+        """Waits. Ends what runs in the background."""
+
+    @abstractmethod
+    def _recovery_over(self, seconds: float) -> Any:
+        """Waits until recovery does not run any more, for so long at most."""
+
+    # -- what changes -----------------------------------------------------------------------
+
+    def _state_changed(self, move: Transition) -> None:
+        if move.new is State.OPEN and move.old is State.CLOSED:
+            for connection in list(self.connections):
+                connection.outage()
+        if move.new is State.OPEN and self.object is not None:
+            self.object.opened()
+        self.wake()
+        self.start_recovery()
+
+    def late_connections(self) -> list[GuardedSocket]:
+        """Those of before the last outage that still wait for a reply."""
+        return [c for c in list(self.connections) if c.late]
+
+    def wake(self) -> None:
+        """Something changed: whoever waits looks again."""
+        self.changes += 1
+        self._wake_waiting()
+
+    def open_gate(self) -> None:
+        super().open_gate()
+        self.wake()
+
+    def hold(self, code: str | None) -> None:
+        super().hold(code)
+        self.wake()
+        self.start_recovery()
+
+    # -- waiting ----------------------------------------------------------------------------
+
+    def pausing(self, seconds: float) -> Wait:
+        """A wait for so long, or until something changes from what it is now."""
+        return partial(self._pause, seconds, self.changes)
+
+    def breath_is_due(self) -> bool:
+        """Now and then others have to run: what is answered without I/O never waits by itself, and
+        a consumer that polls would stop the very recovery that it waits for.
+        """
+        self._answers += 1
+        return self._answers % 32 == 0
+
+    def wait_drained(self, seconds: float) -> Steps[None]:
+        """Until the gate is open, the breaker is not closed, or the time is over."""
+        until = self.clock() + seconds
+        while self.closed and not self.gate_open and self._held is None:
+            left = until - self.clock()
+            if left <= 0:
+                return
+            yield self.pausing(left)
+
+    def wait_recovered(self, seconds: float | None) -> Steps[None]:
+        """Until commands go to the server again, or the time is over; None is for ever."""
+        until = None if seconds is None else self.clock() + seconds
+        while not (self.closed and self.gate_open):
+            left = 3600.0 if until is None else until - self.clock()
+            if left <= 0:
+                return
+            yield self.pausing(left)
+
+    def wait_settled(self, receipts: Iterable[Queued], seconds: float) -> Steps[None]:
+        """Until all `receipts` are settled, the breaker is not closed, or the time is over."""
+        until = self.clock() + seconds
+        for receipt in receipts:
+            while not receipt.settled and self.closed and self._held is None:
+                left = until - self.clock()
+                if left <= 0:
+                    return
+                receipt.on_settled(self.wake)
+                yield self.pausing(left)
+
+    # -- hang detection ---------------------------------------------------------------------
+
+    def _waits(self) -> list[float]:
+        """Since when replies are waited for."""
+        found = [connection.waiting_since() for connection in list(self.connections)]
+        return [since for since in found if since is not None]
+
+    def _question_time(self, since: float) -> float:
+        """Seconds that the question may take, of one who has waited since `since`."""
+        left = max(since + self.deadline - self.clock(), self.deadline / 4)
+        return min(left, self.deadline)
+
+    def _asked(self, era: int, asked: float, error: Exception | None) -> None:
+        """What the question of era `era`, asked at `asked`, has shown."""
+        if error is not None and not is_alive(error):
+            if self.era == era:
+                self.trip(Cause.HANG, type(error).__name__)
+            return
+        for connection in list(self.connections):
+            connection.cleared(asked)
+
+    # -- the end ----------------------------------------------------------------------------
+
+    def _flushing(self) -> Steps[int]:
+        """See `flush_re_sync_queue`."""
+        if self.object is not None:
+            return (yield from self.object.flush())
+        before, until = self.replay.applied_count, self.clock() + self.drain_wait
+        self.start_recovery()
+        self.hurry()
+        while self.pending and self._held is None and (left := until - self.clock()) > 0:
+            yield self.pausing(left)
+        return self.replay.applied_count - before
+
+    def _closing(self, drain_timeout: float) -> Steps[int]:
+        """See `aclose` or `close`."""
+        until = self.clock() + drain_timeout
+        while self.busy and (left := until - self.clock()) > 0:
+            if self.object is not None:
+                yield from self.object.flush(left)
+                break
+            self.start_recovery()
+            yield self.pausing(left)
+        if (left := until - self.clock()) > 0:
+            # The gate opens before the watermarks are deleted.
+            yield partial(self._recovery_over, left)
+        self._closed = True
+        yield self._end_all
+        if self.pending:
+            logger.error(
+                "%s: closed with %d acknowledged writes unapplied", self.name, self.pending
+            )
+        return self.pending
