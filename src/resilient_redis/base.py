@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
 from types import MappingProxyType
 from typing import Any
 
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
-from .core.fence import Identity
+from .core.fence import Identity, Suspects
 from .core.guard import Decision, Refuse, Step, View, away_step, decide
 from .core.rate import FailureRate
 from .core.replay import Replay
 from .core.rights import Mode
 from .core.rules import apply_rules
 from .events import (
+    Event,
     FenceDenied,
     Observer,
     RightsMissing,
@@ -39,9 +40,6 @@ from .settings import Settings
 from .snapshot import DeadLetter, Snapshot
 from .track import note
 
-# Connections that died with an unanswered write; the fence looks at these. 10,000 of them are
-# 1 MB, and more than any pool.
-MAX_SUSPECTS = 10_000
 # Entries that a drain replays in one or two round trips.
 TAIL = 1000
 
@@ -68,8 +66,7 @@ class BreakerBase:
         self.provenance = Provenance()
         self._gate_opened = 0.0
         self._observers = Observers(self.name)
-        self.emit = self._observers.tell
-        self._suspects: deque[Identity] = deque(maxlen=MAX_SUSPECTS)
+        self._suspects = Suspects()
         self._held: str | None = None
         self._last_error: str | None = None
         self._silent_since = self._failed_at = 0.0
@@ -85,15 +82,8 @@ class BreakerBase:
         )
         self.rights_asked = self.rights_known = False  # by the first connection that comes up
         self.fence_denied = False
-        self.replay = Replay(
-            self.outbox.journal,
-            self.outbox,
-            watermark=settings.watermark_prefix.encode() + _token(),
-            new_session=_token,
-            clock=self._now,
-            wall_ms=lambda: int(time.time() * 1000),
-            batch_size=settings.batch_size,
-        )
+        self._settings = settings
+        self.replay = self._make_replay(0)
         self.rights_key = settings.watermark_prefix.encode() + b"rights:" + _token()
         self.outages = 0  # how often it has opened; a socket older than the last is not used
         self.gate_open = True
@@ -101,6 +91,22 @@ class BreakerBase:
         self.live = True
         # Successes count: a failure is to be taken back, or the share of failures is watched.
         self.suspicious = self._rate is not None
+
+    def _make_replay(self, confirmed: int) -> Replay:
+        return Replay(
+            self.outbox.journal,
+            self.outbox,
+            watermark=self._settings.watermark_prefix.encode() + _token(),
+            new_session=_token,
+            clock=self._now,
+            wall_ms=lambda: int(time.time() * 1000),
+            batch_size=self._settings.batch_size,
+            confirmed=confirmed,
+        )
+
+    def emit(self, event: Event) -> None:
+        """Tells the observers."""
+        self._observers.tell(event)
 
     def _now(self) -> float:
         # Looked up at each call: a test or a simulation may put its own clock in place.
@@ -309,20 +315,17 @@ class BreakerBase:
 
     def suspect(self, identity: Identity | None) -> None:
         """A connection ended with an unanswered write on it."""
-        self._suspects.append(identity or Identity(0, "", self.clock()))
+        self._suspects.add(identity or Identity(0, "", self.clock()))
         self.refresh()
 
     @property
     def suspects(self) -> list[Identity]:
         """Those that no fence has dealt with yet."""
-        return list(self._suspects)
+        return self._suspects.all()
 
     def fenced(self, suspects: list[Identity], allowed: bool) -> None:
         """None of `suspects` can land any more; with `allowed` False, as far as the ACL lets us."""
-        done = set(suspects)
-        left = [identity for identity in self._suspects if identity not in done]
-        self._suspects.clear()
-        self._suspects.extend(left)
+        self._suspects.discard(set(suspects))
         self.refresh()
         if not allowed:
             self.fence_denied = True

@@ -24,7 +24,7 @@ from ..answering import LIVE
 from ..core.guard import Sent
 from ..flow.handshake import introduce
 from ..flow.receiver import GuardedReceiver
-from ..flow.socket import PUBSUB, SESSION, GuardedSocket
+from ..flow.socket import PUBSUB, SESSION, GuardedSocket, plain_tcp
 from ..flow.steps import Steps
 from ..seam.failures import OUTAGE
 from ..seam.packed import Call, Packed
@@ -329,11 +329,7 @@ class ResilientConnection(GuardedConnection, Connection):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        if kwargs.get("path") or any(key.startswith("ssl") for key in kwargs):
-            raise ValueError(
-                "ResilientConnection speaks plain TCP: write ResilientSSLConnection or "
-                "ResilientUnixDomainSocketConnection, or ResilientRedis.from_url(url)"
-            )
+        plain_tcp(kwargs)
         super().__init__(**kwargs)
 
 

@@ -10,6 +10,8 @@ connection is killed only if its address is the one that the server told us and 
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from .exchange import Dialogue, Exchange, ReplyError, is_forbidden
@@ -19,6 +21,8 @@ from .wire import pack
 AGE_SLACK = 5.0
 # Ids in one CLIENT LIST.
 CHUNK = 500
+# Connections that died with an unanswered write: 10,000 are 1 MB, and more than any pool.
+MAX_SUSPECTS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +92,24 @@ def _grace() -> Dialogue[bool]:
     for _ in range(2):
         yield Exchange(pack((b"PING",)), 1)
     return False
+
+
+class Suspects:
+    """Connections that ended with an unanswered write, until a fence has dealt with them."""
+
+    def __init__(self) -> None:
+        self._found: deque[Identity] = deque(maxlen=MAX_SUSPECTS)
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def all(self) -> list[Identity]:
+        return list(self._found)
+
+    def add(self, identity: Identity) -> None:
+        self._found.append(identity)
+
+    def discard(self, dealt_with: Collection[Identity]) -> None:
+        left = [identity for identity in self._found if identity not in dealt_with]
+        self._found.clear()
+        self._found.extend(left)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +20,7 @@ from ..receipt import Queued
 from ..seam.failures import is_alive
 from ..seam.pools import breaker_of
 from ..settings import Settings
+from ..snapshot import DeadLetter, Snapshot
 from .link import Template
 from .steps import Steps, Wait
 
@@ -72,6 +74,8 @@ class CircuitBreaker(BreakerBase):
                 minimum_calls=minimum_calls,
             )
         )
+        #: Among threads, what the steps are done under; see `steps.py`.
+        self.lock: AbstractContextManager[Any] = nullcontext()
         self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
         self.template: Template | None = None
         self.changes = 0  # goes up whenever whoever waits should look again
@@ -202,6 +206,33 @@ class CircuitBreaker(BreakerBase):
     @abstractmethod
     def _recovery_over(self, seconds: float) -> Any:
         """Waits until recovery does not run any more, for so long at most."""
+
+    # -- from outside any step ------------------------------------------------------------
+
+    def success(self, era: int) -> None:
+        with self.lock:
+            super().success(era)
+
+    def force_open(self) -> None:
+        """Opens, and stays open until `reset`: a drill, or maintenance."""
+        with self.lock:
+            super().force_open()
+
+    def reset(self) -> None:
+        """Closes without a probe; what is queued is replayed."""
+        with self.lock:
+            super().reset()
+
+    def snapshot(self) -> Snapshot:
+        """The breaker now, frozen."""
+        with self.lock:
+            return super().snapshot()
+
+    @property
+    def dead_letters(self) -> tuple[DeadLetter, ...]:
+        """The last 1,000 queued writes that were set aside."""
+        with self.lock:
+            return super().dead_letters
 
     # -- what changes -----------------------------------------------------------------------
 

@@ -375,3 +375,12 @@ def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
     if kwargs.get("path"):
         return (str(kwargs["path"]), user)
     return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
+
+
+def plain_tcp(kwargs: dict[str, Any]) -> None:
+    """Raises ValueError where the arguments of a TCP connection ask for something else."""
+    if kwargs.get("path") or any(key.startswith("ssl") for key in kwargs):
+        raise ValueError(
+            "ResilientConnection speaks plain TCP: write ResilientSSLConnection or "
+            "ResilientUnixDomainSocketConnection, or ResilientRedis.from_url(url)"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from typing import Any
 
 # SO_LINGER of 0 seconds: what the kernel has not sent is dropped, not delivered after a partition
 # heals (50 of 50 zombie writes with a plain close, 0 of 50 so: FACTS.md).
@@ -56,5 +57,41 @@ def make_room(writer: asyncio.StreamWriter | None) -> None:
     is at work on it, and not while half of it waits here.
     """
     sock = None if writer is None else writer.transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+
+
+# -- sockets that block -----------------------------------------------------------------------
+
+
+def cut_off(sock: socket.socket) -> None:
+    """Nothing that was not sent may be sent after this; whoever waits at `sock` is woken, and
+    closes it: closed by another thread, its number could be somebody else's by then.
+    """
+    try:
+        if sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS has one of its own, which forgets
+    except OSError:
+        pass  # it is closed already, by one side or the other
+
+
+def is_tls(sock: Any) -> bool:
+    """Whether a record may be split anywhere."""
+    return hasattr(sock, "pending")
+
+
+def set_timeout(connection: Any, seconds: float) -> None:
+    """How long its socket waits at a time; redis-py's parsers put it back to what they remember."""
+    connection._sock.settimeout(seconds)
+    parser = connection._parser
+    if hasattr(parser, "_socket_timeout"):
+        parser._socket_timeout = seconds
+    elif getattr(parser, "_buffer", None) is not None:
+        parser._buffer.socket_timeout = seconds
+
+
+def make_room_for(sock: socket.socket | None) -> None:
+    """See `make_room`."""
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
