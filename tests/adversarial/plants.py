@@ -607,7 +607,7 @@ PLANTS: tuple[Plant, ...] = (
         "exactly once",
         "core/replay.py",
         "        self._confirm(batch.last)",
-        "        self._confirm(batch.last - (len(batch.entries) > 1))",
+        "        self._confirm(batch.last - (batch.count > 1))",
     ),
     plant(
         "a caller sleeps between two attempts",

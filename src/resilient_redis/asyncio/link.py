@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
@@ -89,11 +90,11 @@ class Link:
         if ask.send:
             writer.write(ask.send)
         replies: Replies = []
-        while len(replies) < ask.receive:
-            reply = self._replies.gets()
-            if reply is not MISSING:
-                if type(reply) is not PUSH:  # that answers no command
-                    replies.append(reply)
+        while (missing := ask.receive - len(replies)) > 0:
+            # In one go: they come by the thousand.
+            if found := list(islice(iter(self._replies.gets, MISSING), missing)):
+                # A push answers no command.
+                replies += [reply for reply in found if type(reply) is not PUSH]
                 continue
             try:
                 data = await asyncio.wait_for(reader.read(65536), self._timeout)

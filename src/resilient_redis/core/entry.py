@@ -9,13 +9,15 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
+from .catalog import ROWS
 from .command import Command
 from .wire import pack
 
-# seq, monotonic time of the call, ms to live (-1: none), where the deadline goes, seconds until it
-# is set aside (-1: as the journal says), db, flags, length of the name, length of the payload
-_HEADER = struct.Struct("<QdqIdHBBI")
-_names: dict[bytes, str] = {}  # of the commands that have been journaled: a few dozen
+# ms to live (-1: none), seconds until it is set aside (-1: as the journal says), where the deadline
+# goes, length of the payload, db, name (its place in the catalog), flags
+HEAD = struct.Struct("<qdIIHHB")
+_NAMES = tuple(dict.fromkeys(row.name for row in ROWS))
+_PLACES = {name: place for place, name in enumerate(_NAMES)}
 _SAFE_TWICE, _GROWS, _UNIT = 1, 2, 4
 
 
@@ -23,7 +25,8 @@ class Entry(NamedTuple):
     """One acknowledged write, or a transaction of `parts`.
 
     `at` is the monotonic time of the caller's call, in seconds; `payload` the RESP bytes, with a
-    gap at `gap` where `ttl_ms` is not None; that of a transaction holds its encoded parts.
+    gap at `gap` where `ttl_ms` is not None; that of a transaction holds its parts, each with its
+    head.
     """
 
     seq: int
@@ -42,6 +45,10 @@ class Entry(NamedTuple):
     def size(self) -> int:
         """How many commands it is."""
         return len(self.parts) or 1
+
+    @property
+    def last(self) -> int:
+        return self.seq
 
     def limit(self, default: float) -> float:
         """The age, in seconds, from which on it is set aside; `default` is the journal's."""
@@ -82,7 +89,10 @@ def entry_of(command: Command, seq: int, at: float, db: int) -> Entry:
     """The entry that holds `command`, called at monotonic time `at` on database `db`."""
     shape = command.shape
     parts = tuple(entry_of(part, seq, at, db) for part in command.parts)
-    payload, ttl_ms, gap = (b"".join(map(encode, parts)), None, 0) if parts else pack_write(command)
+    if parts:
+        payload, ttl_ms, gap = b"".join([head_of(part) + part.payload for part in parts]), None, 0
+    else:
+        payload, ttl_ms, gap = pack_write(command)
     return Entry(
         seq,
         at,
@@ -98,50 +108,62 @@ def entry_of(command: Command, seq: int, at: float, db: int) -> Entry:
     )
 
 
-def encode(entry: Entry) -> bytes:
-    """The record of an entry: a header, the name and the payload."""
-    name = entry.name.encode()
+def head_of(entry: Entry) -> bytes:
+    """What is kept of an entry besides its payload, its number and its time."""
     flags = _SAFE_TWICE * entry.safe_twice + _GROWS * entry.grows + _UNIT * bool(entry.parts)
     ttl = -1 if entry.ttl_ms is None else entry.ttl_ms
     age = -1.0 if entry.max_age is None else entry.max_age
-    header = _HEADER.pack(
-        entry.seq, entry.at, ttl, entry.gap, age, entry.db, flags, len(name), len(entry.payload)
-    )
-    return header + name + entry.payload
+    place = _PLACES[entry.name]
+    return HEAD.pack(ttl, age, entry.gap, len(entry.payload), entry.db, place, flags)
 
 
-def skip(record: bytes | bytearray, offset: int) -> int:
-    """The offset behind the entry at `offset`."""
-    name_length, length = _HEADER.unpack_from(record, offset)[-2:]
-    return int(offset + _HEADER.size + name_length + length)
-
-
-def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
-    """The entry at `offset`, and the offset behind it."""
-    seq, at, ttl, gap, age, db, flags, name_len, length = _HEADER.unpack_from(record, offset)
-    start = offset + _HEADER.size
-    body = start + name_len
-    end = body + length
-    parts: list[Entry] = []
-    if flags & _UNIT:
-        next_part = body
-        while next_part < end:
-            part, next_part = decode(record, next_part)
-            parts.append(part)
-    raw = bytes(record[start:body])
-    name = _names.get(raw)
-    if name is None:
-        name = _names[raw] = raw.decode()
+def entry_at(seq: int, at: float, heads: bytes | bytearray, offset: int, payload: bytes) -> Entry:
+    """The entry whose head stands in `heads` at `offset`."""
+    ttl, age, gap, _, db, place, flags = HEAD.unpack_from(heads, offset)
     return Entry(
         seq,
         at,
         db,
-        name,
-        bytes(record[body:end]),
+        _NAMES[place],
+        payload,
         None if ttl < 0 else ttl,
         gap,
         bool(flags & _SAFE_TWICE),
         bool(flags & _GROWS),
         None if age < 0 else age,
-        tuple(parts),
-    ), end
+        _parts_in(seq, at, payload) if flags & _UNIT else (),
+    )
+
+
+def _parts_in(seq: int, at: float, payload: bytes) -> tuple[Entry, ...]:
+    parts: list[Entry] = []
+    offset = 0
+    while offset < len(payload):
+        start = offset + HEAD.size
+        end = start + HEAD.unpack_from(payload, offset)[3]
+        parts.append(entry_at(seq, at, payload, offset, payload[start:end]))
+        offset = end
+    return tuple(parts)
+
+
+class Stretch(NamedTuple):
+    """Entries in a row that can be sent as they are, all at once: of one database, none of them a
+    transaction, or with a deadline, or with an age limit of its own.
+
+    `oldest` is the monotonic time of the first of their calls, `payload` the RESP bytes of all.
+    """
+
+    seq: int  # of the first
+    size: int  # how many they are
+    oldest: float
+    db: int
+    payload: bytes
+
+    @property
+    def last(self) -> int:
+        return self.seq + self.size - 1
+
+
+def is_plain(entry: Entry) -> bool:
+    """Whether it may stand in a `Stretch`."""
+    return entry.ttl_ms is None and entry.max_age is None and not entry.parts
