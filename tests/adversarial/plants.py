@@ -327,7 +327,8 @@ PLANTS: tuple[Plant, ...] = (
         "the fast path does not remember",
         "no data are destroyed by our own neutral answer",
         "asyncio/guarding.py",
-        "            breaker.provenance.neutral(owner, command, replies.db)\n",
+        "            breaker.provenance.absent(owner or asyncio.current_task(), keys, "
+        "replies.db)\n",
         "",
     ),
     # -- arguments, answers ------------------------------------------------------------------
