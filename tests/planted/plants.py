@@ -183,21 +183,22 @@ PLANTS = [
         "relative TTL at replay",
         "A time to live counts from the call.",
         "core/entry.py",
-        "server_ms - int(self.age(now) * 1000) + self.ttl_ms",
-        "server_ms + self.ttl_ms",
+        "server_ms - int((now - at) * 1000) + ttl_ms",
+        "server_ms + ttl_ms",
         (ENTRY + "test_an_expiry_counts_from_the_call",),
     ),
     Plant(
         "expired entry skipped",
         "A write whose deadline has passed is still sent: the old value must go.",
         "core/replay.py",
-        "            elif (watched or now - piece.at > piece.limit(max_age)) and self._is_aside(",
+        "                if now - piece.oldest > max_age:\n"
+        "                    return self._build(after, each=True)\n",
+        "                return self._build(after, each=True)\n"
         "            elif piece.ttl_ms is not None and piece.age(now) * 1000 > piece.ttl_ms:\n"
         '                self._aside.setdefault(piece.seq, ("age", None))\n'
         "                batch.aside.append(piece)\n"
         "                batch.last = piece.seq\n"
-        "                continue\n"
-        "            elif (watched or now - piece.at > piece.limit(max_age)) and self._is_aside(",
+        "                continue\n",
         (RECOVERY + "test_a_time_to_live_counts_from_the_call[valkey]",),
     ),
     Plant(
@@ -236,8 +237,8 @@ PLANTS = [
         "a stretch is as young as its last",
         "A queued write older than max_age is set aside, also in front of a younger one.",
         "journal/memory.py",
-        "oldest = min(self.times[row:end])",
-        "oldest = self.times[end - 1]",
+        "Stretch(self.first + row, count, min(times), ",
+        "Stretch(self.first + row, count, times[-1], ",
         (JOURNAL + "test_like_a_list", BOUNDS + "test_too_old"),
     ),
     Plant(

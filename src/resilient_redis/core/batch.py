@@ -51,10 +51,7 @@ class Batch:
 
     def payload(self, now: float, server_ms: int) -> list[bytes]:
         """What is sent; see `Entry.at_deadline`."""
-        return [
-            piece.payload if isinstance(piece, Stretch) else piece.at_deadline(now, server_ms)
-            for piece in self.pieces
-        ]
+        return [piece.at_deadline(now, server_ms) for piece in self.pieces]
 
     def replied(self, replies: Replies) -> Iterator[tuple[Entry | Stretch, Any]]:
         """Each piece with its reply; that of a stretch, or of a transaction, is a list."""

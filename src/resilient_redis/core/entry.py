@@ -7,6 +7,7 @@ the drain, because it is computed from the server's clock then (`at_deadline`).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from .catalog import ROWS
@@ -19,6 +20,9 @@ HEAD = struct.Struct("<qdIIHHB")
 _NAMES = tuple(dict.fromkeys(row.name for row in ROWS))
 _PLACES = {name: place for place, name in enumerate(_NAMES)}
 _SAFE_TWICE, _GROWS, _UNIT = 1, 2, 4
+
+#: Where in a payload a deadline goes, the monotonic time of the call, and ms to live from then on.
+Gap = tuple[int, float, int]
 
 
 class Entry(NamedTuple):
@@ -59,19 +63,29 @@ class Entry(NamedTuple):
         return now - self.at
 
     def at_deadline(self, now: float, server_ms: int) -> bytes:
-        """The bytes to send, the expiry counted from the call.
-
-        `now` is monotonic seconds and `server_ms` the server's unix clock at that moment. A
-        deadline that has passed is sent all the same: the old value must go
-        (https://redis.io/docs/latest/commands/set/ deletes the key then).
-        """
+        """The bytes to send; see `filled`."""
         if self.parts:
             return b"".join([part.at_deadline(now, server_ms) for part in self.parts])
         if self.ttl_ms is None:
             return self.payload
-        deadline = b"%d" % (server_ms - int(self.age(now) * 1000) + self.ttl_ms)
-        bulk = b"$%d\r\n%b\r\n" % (len(deadline), deadline)
-        return self.payload[: self.gap] + bulk + self.payload[self.gap :]
+        return filled(self.payload, [(self.gap, self.at, self.ttl_ms)], now, server_ms)
+
+
+def filled(payload: bytes, gaps: Iterable[Gap], now: float, server_ms: int) -> bytes:
+    """`payload` with its deadlines, counted from the calls.
+
+    `now` is monotonic seconds and `server_ms` the server's unix clock at that moment. A deadline
+    that has passed is sent all the same: the old value must go
+    (https://redis.io/docs/latest/commands/set/ deletes the key then).
+    """
+    pieces: list[bytes] = []
+    done = 0
+    for place, at, ttl_ms in gaps:
+        deadline = b"%d" % (server_ms - int((now - at) * 1000) + ttl_ms)
+        pieces += (payload[done:place], b"$%d\r\n%b\r\n" % (len(deadline), deadline))
+        done = place
+    pieces.append(payload[done:])
+    return b"".join(pieces)
 
 
 def pack_write(command: Command) -> tuple[bytes, int | None, int]:
@@ -135,6 +149,12 @@ def entry_at(seq: int, at: float, heads: bytes | bytearray, offset: int, payload
     )
 
 
+def gaps_in(heads: bytearray, starts: Iterable[int], times: Iterable[float]) -> list[Gap]:
+    """Of entries side by side: their heads, where their payloads start, the times of the calls."""
+    rows = zip(HEAD.iter_unpack(heads), starts, times, strict=True)
+    return [(start + gap, at, ttl) for (ttl, _, gap, *_), start, at in rows if ttl >= 0]
+
+
 def _parts_in(seq: int, at: float, payload: bytes) -> tuple[Entry, ...]:
     parts: list[Entry] = []
     offset = 0
@@ -147,10 +167,11 @@ def _parts_in(seq: int, at: float, payload: bytes) -> tuple[Entry, ...]:
 
 
 class Stretch(NamedTuple):
-    """Entries in a row that can be sent as they are, all at once: of one database, none of them a
-    transaction, or with a deadline, or with an age limit of its own.
+    """Entries in a row that can be sent and settled all at once: of one database, none of them a
+    transaction or with an age limit of its own.
 
-    `oldest` is the monotonic time of the first of their calls, `payload` the RESP bytes of all.
+    `oldest` is the monotonic time of the first of their calls, `payload` the RESP bytes of all but
+    the deadlines, which go into `gaps`.
     """
 
     seq: int  # of the first
@@ -158,12 +179,17 @@ class Stretch(NamedTuple):
     oldest: float
     db: int
     payload: bytes
+    gaps: list[Gap]
 
     @property
     def last(self) -> int:
         return self.seq + self.size - 1
 
+    def at_deadline(self, now: float, server_ms: int) -> bytes:
+        """The bytes to send; see `filled`."""
+        return filled(self.payload, self.gaps, now, server_ms) if self.gaps else self.payload
+
 
 def is_plain(entry: Entry) -> bool:
     """Whether it may stand in a `Stretch`."""
-    return entry.ttl_ms is None and entry.max_age is None and not entry.parts
+    return entry.max_age is None and not entry.parts

@@ -12,20 +12,20 @@ from collections import deque
 from collections.abc import Iterator
 
 from ..core.command import Command
-from ..core.entry import HEAD, Entry, Stretch, entry_at, entry_of, head_of, is_plain
+from ..core.entry import HEAD, Entry, Gap, Stretch, entry_at, entry_of, gaps_in, head_of, is_plain
 from .base import NoRoom
 
 SEGMENT = 64 * 1024  # bytes of payload; a longer one has a segment of its own
 _OTHER = 255  # not plain, or of a database that does not fit into a byte
-_OVERHEAD = HEAD.size + 8 + 4 + 1  # bytes of an entry in the other columns
+_OVERHEAD = HEAD.size + 8 + 4 + 1 + 1  # bytes of an entry in the other columns
 
 
 class _Segment:
-    """A row for each entry: the time of its call, its head, where its payload ends, and its
-    database if it is plain.
+    """A row for each entry: the time of its call, its head, where its payload ends, its database
+    if it is plain, and whether it expires.
     """
 
-    __slots__ = ("ends", "first", "heads", "payloads", "stretches", "times")
+    __slots__ = ("ends", "expiring", "first", "heads", "payloads", "stretches", "times")
 
     def __init__(self, first: int) -> None:
         self.first = first  # sequence number of the first row
@@ -33,6 +33,7 @@ class _Segment:
         self.heads = bytearray()
         self.ends = array("I")
         self.stretches = bytearray()  # neighbours that are alike make a stretch
+        self.expiring = bytearray()  # 1: a deadline goes into its payload
         self.payloads = bytearray()
 
     @property
@@ -45,10 +46,11 @@ class _Segment:
         self.payloads += entry.payload
         self.ends.append(len(self.payloads))
         self.stretches.append(min(entry.db, _OTHER) if is_plain(entry) else _OTHER)
+        self.expiring.append(entry.ttl_ms is not None)
 
     def size(self, rows: int) -> int:
         """Bytes of the first so many rows."""
-        return rows * _OVERHEAD + (self.ends[rows - 1] if rows else 0)
+        return rows * _OVERHEAD + self._start(rows)
 
     def entry(self, row: int) -> Entry:
         payload = self._payload(row, row + 1)
@@ -62,12 +64,22 @@ class _Segment:
         alike = self.stretches[row : row + most]
         count = len(alike) - len(alike.lstrip(alike[:1]))
         end = row + count
-        oldest = min(self.times[row:end])
-        return Stretch(self.first + row, count, oldest, db, self._payload(row, end))
+        times = self.times[row:end]
+        gaps = self._gaps(row, end) if 1 in self.expiring[row:end] else []
+        return Stretch(self.first + row, count, min(times), db, self._payload(row, end), gaps)
+
+    def _gaps(self, row: int, end: int) -> list[Gap]:
+        start = self._start(row)
+        starts = [0, *[at - start for at in self.ends[row : end - 1]]]
+        heads = self.heads[row * HEAD.size : end * HEAD.size]
+        return gaps_in(heads, starts, self.times[row:end])
+
+    def _start(self, row: int) -> int:
+        return self.ends[row - 1] if row else 0
 
     def _payload(self, row: int, end: int) -> bytes:
         with memoryview(self.payloads) as payloads:
-            return bytes(payloads[self.ends[row - 1] if row else 0 : self.ends[end - 1]])
+            return bytes(payloads[self._start(row) : self._start(end)])
 
 
 class MemoryJournal:
