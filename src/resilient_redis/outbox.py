@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from .core.batch import error_in
@@ -73,6 +73,12 @@ class Outbox:
         if entry.parts and (error := error_in(reply)) is not None:
             # A transaction goes on past an error, as it does when it is sent live.
             self._set_aside(entry, "error", error)
+
+    def applied_in_a_row(self, first: int, replies: Sequence[Any]) -> None:
+        self._counters["replayed"] += len(replies)
+        if self._receipts:
+            for seq, reply in enumerate(replies, first):
+                self._settle(seq, None, reply)
 
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
         self._set_aside(entry, reason, error)

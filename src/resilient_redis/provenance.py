@@ -34,7 +34,7 @@ class Provenance:
         return reads
 
     def _of(self, owner: Any) -> NeutralReads:
-        if self._latest is not None and self._latest[0]() is owner and self._reads:
+        if self._latest is not None and self._latest[0]() is owner:
             return self._latest[1]  # most often the one who has just asked asks again
         reads = self._reads.get(owner)
         if reads is None:
@@ -42,11 +42,15 @@ class Provenance:
         self._latest = (weakref.ref(owner), reads)
         return reads
 
+    def absent(self, owner: Any, keys: tuple[bytes, ...], db: int) -> None:
+        """`owner` was told that there is nothing in `keys`."""
+        self._of(owner).add(db, keys)
+
     def neutral(self, owner: Any, command: Command, db: int) -> None:
         """`owner` was told that there is nothing in the keys of `command`."""
         if not command.parts:
             if shows_absence(command):
-                self._of(owner).add(db, command.shape.keys)
+                self.absent(owner, command.shape.keys, db)
             return
         for part in command.parts:
             self.neutral(owner, part, db)

@@ -327,7 +327,8 @@ PLANTS: tuple[Plant, ...] = (
         "the fast path does not remember",
         "no data are destroyed by our own neutral answer",
         "asyncio/guarding.py",
-        "            breaker.provenance.neutral(owner, command, replies.db)\n",
+        "            breaker.provenance.absent(owner or asyncio.current_task(), keys, "
+        "replies.db)\n",
         "",
     ),
     # -- arguments, answers ------------------------------------------------------------------
@@ -607,7 +608,7 @@ PLANTS: tuple[Plant, ...] = (
         "exactly once",
         "core/replay.py",
         "        self._confirm(batch.last)",
-        "        self._confirm(batch.last - (len(batch.entries) > 1))",
+        "        self._confirm(batch.last - (batch.count > 1))",
     ),
     plant(
         "a caller sleeps between two attempts",

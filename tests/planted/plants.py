@@ -175,27 +175,30 @@ PLANTS = [
         "two databases in one batch",
         "A write goes to the database that it was called on.",
         "core/replay.py",
-        "            if entry.db != batch.db or (count and count + size > limit):",
-        "            if count and count + size > limit:",
+        "            if piece.db != batch.db or (count and count + piece.size > limit):",
+        "            if count and count + piece.size > limit:",
         (REPLAY + "test_exactly_once_and_in_order[calm]",),
     ),
     Plant(
         "relative TTL at replay",
         "A time to live counts from the call.",
         "core/entry.py",
-        "server_ms - int(self.age(now) * 1000) + self.ttl_ms",
-        "server_ms + self.ttl_ms",
+        "server_ms - int((now - at) * 1000) + ttl_ms",
+        "server_ms + ttl_ms",
         (ENTRY + "test_an_expiry_counts_from_the_call",),
     ),
     Plant(
         "expired entry skipped",
         "A write whose deadline has passed is still sent: the old value must go.",
         "core/replay.py",
-        "            if (watched or now - entry.at > entry.limit(max_age)) and self._is_aside(",
-        "            if entry.ttl_ms is not None and entry.age(now) * 1000 > entry.ttl_ms:\n"
-        '                self._aside.setdefault(entry.seq, ("age", None))\n'
-        "                batch.aside.append(entry)\n"
-        "            elif (watched or now - entry.at > entry.limit(max_age)) and self._is_aside(",
+        "                if now - piece.oldest > max_age:\n"
+        "                    return self._build(after, each=True)\n",
+        "                return self._build(after, each=True)\n"
+        "            elif piece.ttl_ms is not None and piece.age(now) * 1000 > piece.ttl_ms:\n"
+        '                self._aside.setdefault(piece.seq, ("age", None))\n'
+        "                batch.aside.append(piece)\n"
+        "                batch.last = piece.seq\n"
+        "                continue\n",
         (RECOVERY + "test_a_time_to_live_counts_from_the_call[valkey]",),
     ),
     Plant(
@@ -218,9 +221,25 @@ PLANTS = [
         "poison put back at the front",
         "An entry that the server refuses is a dead letter, and the rest goes on.",
         "core/replay.py",
-        '                self._listener.dead_letter(entry, "error", reply)\n',
-        "                raise reply\n",
+        '            self._listener.dead_letter(entry, "error", reply)\n',
+        "            raise reply\n",
         (REPLAY + "test_exactly_once_and_in_order[calm]",),
+    ),
+    Plant(
+        "an error in a stretch is not seen",
+        "An entry that the server refuses is a dead letter, also among many that it took.",
+        "core/replay.py",
+        "            elif sound:\n",
+        "            elif replies:\n",
+        (REPLAY + "test_exactly_once_and_in_order[calm]",),
+    ),
+    Plant(
+        "a stretch is as young as its last",
+        "A queued write older than max_age is set aside, also in front of a younger one.",
+        "journal/memory.py",
+        "Stretch(self.first + row, count, min(times), ",
+        "Stretch(self.first + row, count, times[-1], ",
+        (JOURNAL + "test_like_a_list", BOUNDS + "test_too_old"),
     ),
     Plant(
         "LOADING at replay is a dead letter",
@@ -237,8 +256,8 @@ PLANTS = [
         "out of memory drains what grows",
         "Under OOM only deletes and expiries drain without the watermark.",
         "core/replay.py",
-        "            elif denied and (entry.grows or not entry.safe_twice or entry.parts):\n",
-        "            elif denied and not entry.safe_twice:\n",
+        "            elif denied and (piece.grows or not piece.safe_twice or piece.parts):\n",
+        "            elif denied and not piece.safe_twice:\n",
         (OUTAGE + "test_out_of_memory_after_an_outage[valkey]",),
     ),
     Plant(
@@ -564,17 +583,17 @@ PLANTS = [
         "journal bytes never freed",
         "What is confirmed makes room.",
         "journal/memory.py",
-        "            self._bytes -= len(self._segments.popleft().data) - self._front\n",
-        "            self._segments.popleft()\n",
+        "            self._bytes -= front.size(len(front.ends)) - self._front\n",
+        "",
         (JOURNAL + "test_what_is_confirmed_makes_room",),
     ),
     Plant(
         "half a pipeline is journaled",
         "A pipeline is queued whole or not at all.",
         "journal/memory.py",
-        "        if len(records) > room or self._bytes + added > self.max_bytes:\n",
-        "        records = records[:room]\n"
-        "        if not records or self._bytes + added > self.max_bytes:\n",
+        "        if len(entries) > room or self._bytes + added > self.max_bytes:\n",
+        "        entries = entries[:room]\n"
+        "        if not entries or self._bytes + added > self.max_bytes:\n",
         (JOURNAL + "test_all_or_none",),
     ),
 ]

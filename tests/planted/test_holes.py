@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -40,6 +40,9 @@ class Heard:
 
     def applied(self, entry: Entry, reply: Any) -> None:
         self.applied_seqs.append(entry.seq)
+
+    def applied_in_a_row(self, first: int, replies: Sequence[Any]) -> None:
+        self.applied_seqs += range(first, first + len(replies))
 
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
         self.letters[entry.seq] = reason

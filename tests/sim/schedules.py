@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import hiredis
@@ -101,6 +102,9 @@ class Heard:
 
     def applied(self, entry: Entry, reply: Any) -> None:
         self.applied_seqs[entry.seq] += 1
+
+    def applied_in_a_row(self, first: int, replies: Sequence[Any]) -> None:
+        self.applied_seqs.update(range(first, first + len(replies)))
 
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
         self.letters[entry.seq] = reason

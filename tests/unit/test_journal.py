@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import random
 import tracemalloc
+from collections.abc import Iterable
 
 import pytest
 
 from resilient_redis.core.catalog import shape_of
 from resilient_redis.core.command import Command
-from resilient_redis.core.entry import Entry, entry_of
+from resilient_redis.core.entry import Entry, Stretch, entry_of, is_plain
+from resilient_redis.core.unit import unit_of
 from resilient_redis.journal import MemoryJournal
 from resilient_redis.journal.base import NoRoom
 
@@ -21,7 +23,8 @@ def write(n: int, size: int = 10) -> Command:
         args = (*args, b"PX", b"5000")
     elif n % 3 == 2:
         args = (b"RPUSH", *args[1:])
-    return Command(args, shape_of(args))
+    made = Command(args, shape_of(args))
+    return unit_of([made, write(n + 1), write(n + 2)]) if n % 9 == 8 else made
 
 
 def fill(journal: MemoryJournal, count: int, size: int = 10) -> list[Entry]:
@@ -45,6 +48,38 @@ def test_what_goes_in_comes_out() -> None:
     assert not journal.durable(3001)
 
 
+def judge_pieces(pieces: Iterable[Entry | Stretch], entries: list[Entry], most: int) -> None:
+    """They are `entries`, up to `most` commands."""
+    commands = at = 0
+    for piece in pieces:
+        assert commands < most
+        commands += piece.size
+        if isinstance(piece, Entry):
+            assert piece == entries[at]
+            at += 1
+            continue
+        inside = entries[at : at + piece.size]
+        at += piece.size
+        assert (piece.seq, piece.last) == (inside[0].seq, inside[-1].seq)
+        sent = b"".join(entry.at_deadline(7.0, 1_000_000) for entry in inside)
+        assert piece.at_deadline(7.0, 1_000_000) == sent
+        assert piece.oldest == min(entry.at for entry in inside)
+        assert all(entry.db == piece.db and is_plain(entry) for entry in inside)
+    assert commands >= most or at == len(entries)
+
+
+def test_what_can_be_sent_in_one_is_one_piece() -> None:
+    journal = MemoryJournal()
+    plain, with_deadline, transaction = write(0), write(1), write(8)
+    aged = plain._replace(shape=plain.shape._replace(max_age=5.0))
+    commands = [*[plain] * 3, with_deadline, plain, transaction, plain, aged, *[plain] * 4]
+    journal.append(commands, 0.0, 0)
+    journal.append([plain], 0.0, 1)
+    assert [piece.size for piece in journal.pieces(0, 1000)] == [5, 3, 1, 1, 4, 1]
+    assert [piece.size for piece in journal.pieces(1, 4)] == [4]
+    assert [piece.size for piece in journal.pieces(9, 2)] == [2]
+
+
 @pytest.mark.parametrize("seed", range(60))
 def test_like_a_list(seed: int) -> None:
     """Appends, confirmations, and readers that stop anywhere and go on elsewhere."""
@@ -65,8 +100,9 @@ def test_like_a_list(seed: int) -> None:
                 with pytest.raises(NoRoom):
                     journal.append(commands, 1.0, 2)
             else:
-                assert journal.append(commands, 1.0, 2) == seq + 1
-                model += [entry_of(c, seq + 1 + i, 1.0, 2) for i, c in enumerate(commands)]
+                at, db = rng.random(), rng.choice([2, 2, 2, 0, 254, 255, 300])
+                assert journal.append(commands, at, db) == seq + 1
+                model += [entry_of(c, seq + 1 + i, at, db) for i, c in enumerate(commands)]
                 seq += len(commands)
         elif what < 0.7:
             confirmed = max(confirmed, min(seq, confirmed + rng.randint(-3, 40)))
@@ -75,8 +111,9 @@ def test_like_a_list(seed: int) -> None:
         else:
             after = rng.choice([confirmed, rng.randint(confirmed, seq)])
             count = rng.choice([1, 5, 1000])
-            found = list(itertools.islice(journal.read(after), count))
-            assert found == [entry for entry in model if entry.seq > after][:count]
+            behind = [entry for entry in model if entry.seq > after]
+            assert list(itertools.islice(journal.read(after), count)) == behind[:count]
+            judge_pieces(journal.pieces(after, count), behind, count)
         assert len(journal) == len(model)
         assert journal.oldest == (model[0] if model else None)
         assert (journal.size > 0) >= bool(model)

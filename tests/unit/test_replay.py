@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -165,6 +166,10 @@ class Heard:
     def applied(self, entry: Entry, reply: Any) -> None:
         self.order.append(entry.seq)
         self.replies[entry.seq] = reply
+
+    def applied_in_a_row(self, first: int, replies: Sequence[Any]) -> None:
+        self.order += range(first, first + len(replies))
+        self.replies.update(enumerate(replies, first))
 
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
         self.order.append(entry.seq)

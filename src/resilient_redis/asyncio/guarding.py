@@ -13,7 +13,7 @@ from ..core.guard import Answer, Refuse, Step
 from ..core.wire import reply_bytes
 from ..flow.socket import endpoint_of
 from ..seam.methods import OfflineReplies
-from ..seam.packed import command_of
+from ..seam.packed import command_of, plain_read
 from ..seam.pools import (
     breaker_of,
     pool_of,
@@ -93,6 +93,16 @@ class _FastPath(Redis):
         replies = self._offline
         if replies is None:
             replies = self._offline = OfflineReplies(self)
+        if not breaker.has_rules and (known := plain_read(args, replies.encoder)) is not None:
+            read, keys = known
+            breaker.start_recovery()
+            breaker.provenance.absent(owner or asyncio.current_task(), keys, replies.db)
+            breaker.count("neutral", read.row.name)
+            reply = read.replies[replies.protocol]
+            constant = replies.constant(reply, args[0], options)
+            if constant is not MISSING:
+                return constant
+            return await replies.shape(reply, args[0], options)
         command = command_of(args, replies.encoder)
         if breaker.has_rules:
             (command,) = breaker.ruled([command])

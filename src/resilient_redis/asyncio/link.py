@@ -8,7 +8,6 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from ..core.exchange import Exchange, Replies
 from ..flow.link import LinkBase
-from ..seam.replies import MISSING, PUSH
 from ..seam.sockets import make_room
 
 
@@ -30,12 +29,7 @@ class Link(LinkBase):
         if ask.send:
             writer.write(ask.send)
         replies: Replies = []
-        while len(replies) < ask.receive:
-            reply = self._replies.gets()
-            if reply is not MISSING:
-                if type(reply) is not PUSH:  # that answers no command
-                    replies.append(reply)
-                continue
+        while not self._collect(replies, ask.receive):
             try:
                 data = await asyncio.wait_for(reader.read(65536), self._timeout)
             except asyncio.TimeoutError:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from .catalog import shape_of
-from .entry import Entry
-from .exchange import UNAVAILABLE, ReplyError
+from .entry import Entry, Stretch
+from .exchange import UNAVAILABLE, Replies, ReplyError
 from .wire import unpack
 
 
@@ -18,6 +18,7 @@ class Source(Protocol):
     max_age: float
 
     def read(self, after: int) -> Iterator[Entry]: ...
+    def pieces(self, after: int, most: int) -> Iterator[Entry | Stretch]: ...
     def confirm(self, seq: int) -> None: ...
 
 
@@ -26,6 +27,9 @@ class Listener(Protocol):
 
     def applied(self, entry: Entry, reply: Any) -> None:
         """`reply` is None where it was lost and the watermark shows that the entry is in."""
+
+    def applied_in_a_row(self, first: int, replies: Sequence[Any]) -> None:
+        """The entries from number `first` on, none of them a transaction; none has failed."""
 
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None: ...
 
@@ -41,28 +45,32 @@ class Batch:
     db: int
     bare: bool
     last: int  # the sequence number up to which this batch settles the journal
-    entries: list[Entry] = field(default_factory=list)
+    pieces: list[Entry | Stretch] = field(default_factory=list)
     aside: list[Entry] = field(default_factory=list)  # not to be sent
     count: int = 0  # how many commands it is, and the server replies to
 
-    def payload(self, now: float, server_ms: int) -> bytes:
+    def payload(self, now: float, server_ms: int) -> list[bytes]:
         """What is sent; see `Entry.at_deadline`."""
-        return b"".join(
-            [
-                entry.payload
-                if entry.ttl_ms is None and not entry.parts
-                else entry.at_deadline(now, server_ms)
-                for entry in self.entries
-            ]
-        )
+        return [piece.at_deadline(now, server_ms) for piece in self.pieces]
 
-    def replied(self, replies: Sequence[Any]) -> Iterator[tuple[Entry, Any]]:
-        """Each entry with its reply; that of a transaction is a list."""
+    def replied(self, replies: Replies) -> Iterator[tuple[Entry | Stretch, Any]]:
+        """Each piece with its reply; that of a stretch, or of a transaction, is a list."""
         at = 0
-        for entry in self.entries:
-            end = at + entry.size
-            yield entry, list(replies[at:end]) if entry.parts else replies[at]
+        for piece in self.pieces:
+            end = at + piece.size
+            whole = isinstance(piece, Stretch) or piece.parts
+            yield piece, replies[at:end] if whole else replies[at]
             at = end
+
+    def errors(self, replies: Replies) -> dict[int, ReplyError]:
+        """By the numbers of the entries, whose errors they are."""
+        found: dict[int, ReplyError] = {}
+        for piece, reply in self.replied(replies):
+            own = reply if isinstance(piece, Stretch) else [reply]
+            for seq, one in enumerate(own, piece.seq):
+                if (error := error_in(one)) is not None:
+                    found[seq] = error
+        return found
 
 
 def between(source: Source, after: int, upto: int) -> list[Entry]:

@@ -7,23 +7,30 @@ the drain, because it is computed from the server's clock then (`at_deadline`).
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
+from .catalog import ROWS
 from .command import Command
 from .wire import pack
 
-# seq, monotonic time of the call, ms to live (-1: none), where the deadline goes, seconds until it
-# is set aside (-1: as the journal says), db, flags, length of the name, length of the payload
-_HEADER = struct.Struct("<QdqIdHBBI")
-_names: dict[bytes, str] = {}  # of the commands that have been journaled: a few dozen
+# ms to live (-1: none), seconds until it is set aside (-1: as the journal says), where the deadline
+# goes, length of the payload, db, name (its place in the catalog), flags
+HEAD = struct.Struct("<qdIIHHB")
+_NAMES = tuple(dict.fromkeys(row.name for row in ROWS))
+_PLACES = {name: place for place, name in enumerate(_NAMES)}
 _SAFE_TWICE, _GROWS, _UNIT = 1, 2, 4
+
+#: Where in a payload a deadline goes, the monotonic time of the call, and ms to live from then on.
+Gap = tuple[int, float, int]
 
 
 class Entry(NamedTuple):
     """One acknowledged write, or a transaction of `parts`.
 
     `at` is the monotonic time of the caller's call, in seconds; `payload` the RESP bytes, with a
-    gap at `gap` where `ttl_ms` is not None; that of a transaction holds its encoded parts.
+    gap at `gap` where `ttl_ms` is not None; that of a transaction holds its parts, each with its
+    head.
     """
 
     seq: int
@@ -43,6 +50,10 @@ class Entry(NamedTuple):
         """How many commands it is."""
         return len(self.parts) or 1
 
+    @property
+    def last(self) -> int:
+        return self.seq
+
     def limit(self, default: float) -> float:
         """The age, in seconds, from which on it is set aside; `default` is the journal's."""
         return default if self.max_age is None else self.max_age
@@ -52,19 +63,29 @@ class Entry(NamedTuple):
         return now - self.at
 
     def at_deadline(self, now: float, server_ms: int) -> bytes:
-        """The bytes to send, the expiry counted from the call.
-
-        `now` is monotonic seconds and `server_ms` the server's unix clock at that moment. A
-        deadline that has passed is sent all the same: the old value must go
-        (https://redis.io/docs/latest/commands/set/ deletes the key then).
-        """
+        """The bytes to send; see `filled`."""
         if self.parts:
             return b"".join([part.at_deadline(now, server_ms) for part in self.parts])
         if self.ttl_ms is None:
             return self.payload
-        deadline = b"%d" % (server_ms - int(self.age(now) * 1000) + self.ttl_ms)
-        bulk = b"$%d\r\n%b\r\n" % (len(deadline), deadline)
-        return self.payload[: self.gap] + bulk + self.payload[self.gap :]
+        return filled(self.payload, [(self.gap, self.at, self.ttl_ms)], now, server_ms)
+
+
+def filled(payload: bytes, gaps: Iterable[Gap], now: float, server_ms: int) -> bytes:
+    """`payload` with its deadlines, counted from the calls.
+
+    `now` is monotonic seconds and `server_ms` the server's unix clock at that moment. A deadline
+    that has passed is sent all the same: the old value must go
+    (https://redis.io/docs/latest/commands/set/ deletes the key then).
+    """
+    pieces: list[bytes] = []
+    done = 0
+    for place, at, ttl_ms in gaps:
+        deadline = b"%d" % (server_ms - int((now - at) * 1000) + ttl_ms)
+        pieces += (payload[done:place], b"$%d\r\n%b\r\n" % (len(deadline), deadline))
+        done = place
+    pieces.append(payload[done:])
+    return b"".join(pieces)
 
 
 def pack_write(command: Command) -> tuple[bytes, int | None, int]:
@@ -82,7 +103,10 @@ def entry_of(command: Command, seq: int, at: float, db: int) -> Entry:
     """The entry that holds `command`, called at monotonic time `at` on database `db`."""
     shape = command.shape
     parts = tuple(entry_of(part, seq, at, db) for part in command.parts)
-    payload, ttl_ms, gap = (b"".join(map(encode, parts)), None, 0) if parts else pack_write(command)
+    if parts:
+        payload, ttl_ms, gap = b"".join([head_of(part) + part.payload for part in parts]), None, 0
+    else:
+        payload, ttl_ms, gap = pack_write(command)
     return Entry(
         seq,
         at,
@@ -98,50 +122,74 @@ def entry_of(command: Command, seq: int, at: float, db: int) -> Entry:
     )
 
 
-def encode(entry: Entry) -> bytes:
-    """The record of an entry: a header, the name and the payload."""
-    name = entry.name.encode()
+def head_of(entry: Entry) -> bytes:
+    """What is kept of an entry besides its payload, its number and its time."""
     flags = _SAFE_TWICE * entry.safe_twice + _GROWS * entry.grows + _UNIT * bool(entry.parts)
     ttl = -1 if entry.ttl_ms is None else entry.ttl_ms
     age = -1.0 if entry.max_age is None else entry.max_age
-    header = _HEADER.pack(
-        entry.seq, entry.at, ttl, entry.gap, age, entry.db, flags, len(name), len(entry.payload)
-    )
-    return header + name + entry.payload
+    place = _PLACES[entry.name]
+    return HEAD.pack(ttl, age, entry.gap, len(entry.payload), entry.db, place, flags)
 
 
-def skip(record: bytes | bytearray, offset: int) -> int:
-    """The offset behind the entry at `offset`."""
-    name_length, length = _HEADER.unpack_from(record, offset)[-2:]
-    return int(offset + _HEADER.size + name_length + length)
-
-
-def decode(record: bytes | bytearray, offset: int) -> tuple[Entry, int]:
-    """The entry at `offset`, and the offset behind it."""
-    seq, at, ttl, gap, age, db, flags, name_len, length = _HEADER.unpack_from(record, offset)
-    start = offset + _HEADER.size
-    body = start + name_len
-    end = body + length
-    parts: list[Entry] = []
-    if flags & _UNIT:
-        next_part = body
-        while next_part < end:
-            part, next_part = decode(record, next_part)
-            parts.append(part)
-    raw = bytes(record[start:body])
-    name = _names.get(raw)
-    if name is None:
-        name = _names[raw] = raw.decode()
+def entry_at(seq: int, at: float, heads: bytes | bytearray, offset: int, payload: bytes) -> Entry:
+    """The entry whose head stands in `heads` at `offset`."""
+    ttl, age, gap, _, db, place, flags = HEAD.unpack_from(heads, offset)
     return Entry(
         seq,
         at,
         db,
-        name,
-        bytes(record[body:end]),
+        _NAMES[place],
+        payload,
         None if ttl < 0 else ttl,
         gap,
         bool(flags & _SAFE_TWICE),
         bool(flags & _GROWS),
         None if age < 0 else age,
-        tuple(parts),
-    ), end
+        _parts_in(seq, at, payload) if flags & _UNIT else (),
+    )
+
+
+def gaps_in(heads: bytearray, starts: Iterable[int], times: Iterable[float]) -> list[Gap]:
+    """Of entries side by side: their heads, where their payloads start, the times of the calls."""
+    rows = zip(HEAD.iter_unpack(heads), starts, times, strict=True)
+    return [(start + gap, at, ttl) for (ttl, _, gap, *_), start, at in rows if ttl >= 0]
+
+
+def _parts_in(seq: int, at: float, payload: bytes) -> tuple[Entry, ...]:
+    parts: list[Entry] = []
+    offset = 0
+    while offset < len(payload):
+        start = offset + HEAD.size
+        end = start + HEAD.unpack_from(payload, offset)[3]
+        parts.append(entry_at(seq, at, payload, offset, payload[start:end]))
+        offset = end
+    return tuple(parts)
+
+
+class Stretch(NamedTuple):
+    """Entries in a row that can be sent and settled all at once: of one database, none of them a
+    transaction or with an age limit of its own.
+
+    `oldest` is the monotonic time of the first of their calls, `payload` the RESP bytes of all but
+    the deadlines, which go into `gaps`.
+    """
+
+    seq: int  # of the first
+    size: int  # how many they are
+    oldest: float
+    db: int
+    payload: bytes
+    gaps: list[Gap]
+
+    @property
+    def last(self) -> int:
+        return self.seq + self.size - 1
+
+    def at_deadline(self, now: float, server_ms: int) -> bytes:
+        """The bytes to send; see `filled`."""
+        return filled(self.payload, self.gaps, now, server_ms) if self.gaps else self.payload
+
+
+def is_plain(entry: Entry) -> bool:
+    """Whether it may stand in a `Stretch`."""
+    return entry.max_age is None and not entry.parts

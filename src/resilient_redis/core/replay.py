@@ -29,11 +29,10 @@ from .batch import (
     Unavailable,
     available,
     between,
-    error_in,
     in_doubt,
     sound,
 )
-from .entry import Entry
+from .entry import Entry, Stretch
 from .exchange import HOLDING, Dialogue, Exchange, Replies, ReplyError, is_forbidden
 from .marking import Marking
 from .premise import Premises
@@ -107,7 +106,7 @@ class Replay(Marking):
                 self.held = None
                 self.premises.forget()
                 return None
-            if batch.entries:
+            if batch.pieces:
                 prepared = yield from self._send(batch)
             elif batch.aside:
                 self._settle(batch, [])
@@ -146,9 +145,9 @@ class Replay(Marking):
 
     # -- sending --------------------------------------------------------------------------
 
-    def _build(self, after: int) -> Batch | None:
+    def _build(self, after: int, each: bool = False) -> Batch | None:
         """The batch behind entry `after`. None: nothing is left. An empty one: what is left has to
-        wait.
+        wait. `each`: every entry is looked at by itself.
         """
         now = self._clock()
         denied = self._blocked and self.held == "OOM"
@@ -158,25 +157,29 @@ class Replay(Marking):
         count = 0
         max_age = self._source.max_age
         watched = bool(self._aside or self._barred or self.premises) or self.mode is Mode.BARE
-        for entry in self._source.read(after):
+        each = each or watched or denied
+        for piece in self._source.read(after) if each else self._source.pieces(after, limit):
             if batch is None:
                 bare = denied or self.mode is Mode.BARE
-                batch = Batch(entry.db, bare, after)
+                batch = Batch(piece.db, bare, after)
                 if self._blocked and not denied:
                     break
-            size = len(entry.parts) or 1
-            if entry.db != batch.db or (count and count + size > limit):
+            if piece.db != batch.db or (count and count + piece.size > limit):
                 break
-            if watched and entry.seq in self.premises:
+            if isinstance(piece, Stretch):
+                if now - piece.oldest > max_age:
+                    return self._build(after, each=True)
+            elif watched and piece.seq in self.premises:
                 break
-            if (watched or now - entry.at > entry.limit(max_age)) and self._is_aside(entry, now):
-                batch.aside.append(entry)
-            elif denied and (entry.grows or not entry.safe_twice or entry.parts):
+            elif (watched or now - piece.at > piece.limit(max_age)) and self._is_aside(piece, now):
+                batch.aside.append(piece)
+                batch.last = piece.seq
+                continue
+            elif denied and (piece.grows or not piece.safe_twice or piece.parts):
                 break  # deletes and expiries drain without W, because SET W is denied as well
-            else:
-                batch.entries.append(entry)
-                count += size
-            batch.last = entry.seq
+            batch.pieces.append(piece)
+            count += piece.size
+            batch.last = piece.last
         if batch is not None:
             batch.count = count
         return batch
@@ -207,7 +210,7 @@ class Replay(Marking):
         payload = batch.payload(now, self._time.at(now))
         if batch.bare:
             self._on_its_way(batch)
-            self._judge_bare(batch, (yield Exchange(payload, batch.count)))
+            self._judge_bare(batch, (yield Exchange(b"".join(payload), batch.count)))
             return None
         if self._armed != batch.db and not (yield from self._arm(batch.db)):
             return None
@@ -216,9 +219,9 @@ class Replay(Marking):
         done = Mark(self._marks[batch.db].session, batch.last)
         setting = pack((b"SET", self._watermark, done.value()))
         # What arms the next batch travels along.
-        ask = pack((b"MULTI",)) + payload + setting + pack((b"EXEC",)) + self._arming(done)
+        ask = [pack((b"MULTI",)), *payload, setting, pack((b"EXEC",)), self._arming(done)]
         try:
-            yield Exchange(ask, 0)
+            yield Exchange(b"".join(ask), 0)
         finally:
             # The batch before, while the server is at work on this one.
             self._settle_last()
@@ -231,7 +234,7 @@ class Replay(Marking):
             self._last = (batch, outcome[:-1])
             if self._is_armed(watched, guarded, done):
                 self._armed = batch.db
-            return following if following and following.entries else None
+            return following if following and following.pieces else None
         if isinstance(outcome, ReplyError):
             self._judge_abort(batch, replies)
         else:
@@ -253,11 +256,7 @@ class Replay(Marking):
         if holding is not None:
             self._hold(holding)
             return
-        refused = {
-            entry.seq: ("error", found)
-            for entry, reply in batch.replied(replies)
-            if (found := error_in(reply)) is not None
-        }
+        refused = {seq: ("error", error) for seq, error in batch.errors(replies).items()}
         self._aside.update(refused)
         if not refused:
             if not any(is_forbidden(error) for error in errors):
@@ -271,8 +270,8 @@ class Replay(Marking):
             available(reply)
             if isinstance(reply, ReplyError) and reply.code in HOLDING:
                 self._hold(reply.code)
-                first = batch.entries[i].seq
-                batch.entries, replies = batch.entries[:i], replies[:i]
+                first = batch.pieces[i].seq
+                batch.pieces, replies = batch.pieces[:i], replies[:i]
                 batch.aside = [entry for entry in batch.aside if entry.seq < first]
                 batch.last = first - 1
                 break
@@ -294,14 +293,26 @@ class Replay(Marking):
 
     def _settle(self, batch: Batch, replies: Replies) -> None:
         """The batch is in. An entry that the server refused by itself is set aside."""
-        for entry, reply in batch.replied(replies):
-            if isinstance(reply, ReplyError):
-                self._listener.dead_letter(entry, "error", reply)
+        sound = ReplyError not in set(map(type, replies))
+        for piece, reply in batch.replied(replies):
+            if not isinstance(piece, Stretch):
+                self._settle_one(piece, reply)
+            elif sound:
+                self.applied_count += piece.size
+                self._listener.applied_in_a_row(piece.seq, reply)
             else:
-                self._apply(entry, reply)
+                entries = between(self._source, piece.seq - 1, piece.last)
+                for entry, own in zip(entries, reply, strict=True):
+                    self._settle_one(entry, own)
         for entry in batch.aside:
             self._set_aside(entry)
         self._confirm(batch.last)
+
+    def _settle_one(self, entry: Entry, reply: Any) -> None:
+        if isinstance(reply, ReplyError):
+            self._listener.dead_letter(entry, "error", reply)
+        else:
+            self._apply(entry, reply)
 
     def _apply(self, entry: Entry, reply: Any) -> None:
         self.applied_count += 1

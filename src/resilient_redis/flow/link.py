@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import ConnectionError
@@ -13,7 +14,7 @@ from ..core.exchange import UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError
 from ..core.fence import Identity, identity_of
 from ..core.wire import pack
 from ..seam.failures import parse_error
-from ..seam.replies import make_reader
+from ..seam.replies import MISSING, PUSH, make_reader
 from .steps import Steps
 
 T = TypeVar("T")
@@ -73,6 +74,16 @@ class LinkBase(ABC):
     @abstractmethod
     def abort(self) -> None:
         """Closes at once: nothing that was not sent may be sent after this."""
+
+    def _collect(self, replies: Replies, wanted: int) -> bool:
+        """Adds what has been read to `replies`. Whether those are all that are wanted."""
+        while (missing := wanted - len(replies)) > 0:
+            # In one go: they come by the thousand.
+            found = list(islice(iter(self._replies.gets, MISSING), missing))
+            if not found:
+                return False
+            replies += [reply for reply in found if type(reply) is not PUSH]  # answers no command
+        return True
 
     def opening(self, clock: Callable[[], float]) -> Steps[None]:
         """Connects, authenticates, has PING answered, and learns how the server knows this link.

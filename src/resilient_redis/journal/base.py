@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from ..core.command import Command
-from ..core.entry import Entry
+from ..core.entry import Entry, Stretch
 
 
 class NoRoom(Exception):
@@ -39,6 +39,12 @@ class Journal(Protocol):
 
     def read(self, after: int) -> Iterator[Entry]:
         """The entries with a sequence number above `after`, in order."""
+        ...
+
+    def pieces(self, after: int, most: int) -> Iterator[Entry | Stretch]:
+        """The same, up to `most` commands, those in one piece that can be sent in one. (The last
+        may be a transaction of more.)
+        """
         ...
 
     def confirm(self, seq: int) -> None:

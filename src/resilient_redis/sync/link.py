@@ -8,7 +8,6 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from ..core.exchange import Exchange, Replies
 from ..flow.link import LinkBase
-from ..seam.replies import MISSING, PUSH
 from ..seam.sockets import cut_off, make_room_for
 
 
@@ -30,12 +29,7 @@ class Link(LinkBase):
         try:
             if ask.send:
                 sock.sendall(ask.send)
-            while len(replies) < ask.receive:
-                reply = self._replies.gets()
-                if reply is not MISSING:
-                    if type(reply) is not PUSH:  # that answers no command
-                        replies.append(reply)
-                    continue
+            while not self._collect(replies, ask.receive):
                 data = sock.recv(1 << 18)
                 if not data:
                     raise ConnectionError("the server closed the recovery connection")

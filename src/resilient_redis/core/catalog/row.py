@@ -73,6 +73,8 @@ class Row:
     may_write: bool = False  # a READ that with other arguments is a write (or a refused one)
     by_args: ByArgs | None = None  # checks the arguments, and changes the shape if they say so
     reason: str = ""
+    least: int = field(init=False, repr=False)  # arguments, name included
+    most: float = field(init=False, repr=False)
     around_keys: tuple[tuple[Any, ...], tuple[Any, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -87,12 +89,13 @@ class Row:
             blocking=self.blocking,
             reason=self.reason,
         )
+        object.__setattr__(self, "least", abs(self.arity))
+        object.__setattr__(self, "most", self.arity if self.arity > 0 else float("inf"))
         at = Shape._fields.index("keys")
         object.__setattr__(self, "around_keys", (shape[:at], shape[at + 1 :]))
 
     def shape(self, args: Args) -> Shape:
-        given = len(args)
-        if given != self.arity and (self.arity > 0 or given < -self.arity):
+        if not self.least <= len(args) <= self.most:
             return self._refused(args, WRONG_NUMBER)
         try:
             before, after = self.around_keys
