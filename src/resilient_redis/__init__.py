@@ -1,6 +1,6 @@
 """resilient-redis: a circuit breaker with write replay that sits inside redis-py.
 
-`resilient_redis.asyncio` mirrors `redis.asyncio`.
+`resilient_redis` mirrors `redis`, `resilient_redis.asyncio` mirrors `redis.asyncio`.
 """
 
 from .errors import (
@@ -13,8 +13,15 @@ from .errors import (
 )
 from .journal import MemoryJournal
 from .policy import COUNTERS, READS, TAKES, WRITES, Policy, Rule
-from .receipt import Queued
 from .seam.methods import WRITE_COMMANDS
+from .sync.breaker import RedisCircuitBreaker
+from .sync.breaker import SyncQueued as Queued
+from .sync.client import ResilientRedis
+from .sync.connection import (
+    ResilientConnection,
+    ResilientSSLConnection,
+    ResilientUnixDomainSocketConnection,
+)
 from .track import Tracker, track
 
 __all__ = [
@@ -30,8 +37,13 @@ __all__ = [
     "OutcomeUnknown",
     "Policy",
     "Queued",
+    "RedisCircuitBreaker",
     "ReplyUnknown",
     "ResilienceError",
+    "ResilientConnection",
+    "ResilientRedis",
+    "ResilientSSLConnection",
+    "ResilientUnixDomainSocketConnection",
     "Rule",
     "Tracker",
     "track",

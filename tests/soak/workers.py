@@ -15,8 +15,7 @@ from typing import Any
 
 import redis.exceptions
 
-from resilient_redis import CommandRefused, OutcomeUnknown, Queued
-from resilient_redis.asyncio import RedisCircuitBreaker
+from resilient_redis.asyncio import CommandRefused, OutcomeUnknown, Queued, RedisCircuitBreaker
 from resilient_redis.cli.history import Call, History, Kind, Outcome
 
 Check = Callable[[Any], bool]

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "src"
 CHECKED = """
 import redis.asyncio
 from redis.asyncio import ConnectionPool, Redis
-from resilient_redis import CommandRefused, Policy, Queued, Rule, track
+from resilient_redis.asyncio import CommandRefused, Policy, Queued, Rule, track
 from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection, ResilientRedis
 from resilient_redis.events import Event, StateChanged
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import redis
 
-from resilient_redis import Queued, ReplyUnknown
 from resilient_redis.core.exchange import ReplyError
+from resilient_redis.errors import ReplyUnknown
+from resilient_redis.receipt import Queued
 
 
 @pytest.mark.parametrize(

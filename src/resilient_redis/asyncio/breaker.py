@@ -14,6 +14,7 @@ from ..flow.recovery import recover
 from ..flow.steps import Steps
 from ..receipt import Queued
 from ..seam.failures import as_redis_error
+from ..seam.methods import AsyncStandIn
 from .calling import calling_task
 from .driving import run
 from .ending import end
@@ -72,6 +73,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         weakref.WeakValueDictionary()
     )
     _holding: ClassVar[set[BreakerBase]] = set()
+    stand_in = AsyncStandIn
 
     def _set_up(self) -> None:
         self.timer: asyncio.TimerHandle | None = None

@@ -341,17 +341,8 @@ class ResilientUnixDomainSocketConnection(GuardedConnection, UnixDomainSocketCon
     """redis-py's Unix socket connection with the guard inside. See `ResilientConnection`."""
 
 
-_GUARDED: dict[type[AbstractConnection], type[GuardedConnection]] = {
+GUARDED: dict[type[Any], type[Any]] = {
     Connection: ResilientConnection,
     SSLConnection: ResilientSSLConnection,
     UnixDomainSocketConnection: ResilientUnixDomainSocketConnection,
 }
-
-
-def guarded_class(connection_class: type[AbstractConnection]) -> type[GuardedConnection]:
-    """`connection_class`, redis-py's or one derived from it, with the guard inside."""
-    made = _GUARDED.get(connection_class)
-    if made is None:
-        made = type(connection_class.__name__, (GuardedConnection, connection_class), {})
-        _GUARDED[connection_class] = made
-    return made

@@ -18,6 +18,7 @@ from ..observers import logger
 from ..policy import Policy
 from ..receipt import Queued
 from ..seam.failures import is_alive
+from ..seam.methods import StandIn
 from ..seam.pools import breaker_of
 from ..settings import Settings
 from ..snapshot import DeadLetter, Snapshot
@@ -36,6 +37,8 @@ class CircuitBreaker(BreakerBase):
     _shared: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Any]]
     #: Those of them that hold anything: nobody else may have a reference.
     _holding: ClassVar[set[BreakerBase]]
+    #: What shapes the answers over an object that is no client of redis-py.
+    stand_in: ClassVar[type[StandIn]]
 
     def __init__(
         self,

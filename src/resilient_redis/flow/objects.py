@@ -56,7 +56,9 @@ class ObjectGuard:
         if self._made is None:
             pool = pool_of(self._client)
             kwargs = {} if pool is None else pool.connection_kwargs
-            self._made = StandIn(**{name: kwargs[name] for name in _FORM if name in kwargs})
+            self._made = self._breaker.stand_in(
+                **{name: kwargs[name] for name in _FORM if name in kwargs}
+            )
             if pool is not None:
                 self._made.response_callbacks = self._client.response_callbacks
         return self._made

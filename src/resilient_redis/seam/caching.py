@@ -32,12 +32,13 @@ class Cache:
         """The command that is being answered is not to be kept."""
         proxy = self._proxy
         with proxy._cache_lock:
-            key, proxy._current_command_cache_key = proxy._current_command_cache_key, None
+            key: Any = proxy._current_command_cache_key
+            proxy._current_command_cache_key = None
             if key is not None:
                 proxy._cache.delete_by_cache_keys([key])
 
 
 def cache_of(callback: Any) -> Cache | None:
     """The cache whose connect callback this is, if it is one's."""
-    proxy = getattr(callback, "__self__", None)
+    proxy: Any = getattr(callback, "__self__", None)
     return Cache(proxy) if isinstance(proxy, CacheProxyConnection) else None

@@ -7,12 +7,14 @@ means, and redis-py's own parser and callbacks make the answer.
 from __future__ import annotations
 
 import inspect
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from redis.asyncio import Redis
+from redis.asyncio import Redis as AsyncRedis
 from redis.client import NEVER_DECODE
+from redis.client import Redis as SyncRedis
 from redis.commands.core import AsyncCoreCommands
 
 from ..core.catalog import names
@@ -45,7 +47,7 @@ _OTHERS = frozenset({"bitfield", "register_script"})
 WRITE_COMMANDS = frozenset(
     name
     for name in map(method_of, names(Kind.WRITE) - {"RESTORE"})  # without REPLACE it is refused
-    if callable(getattr(Redis, name, None))
+    if callable(getattr(AsyncRedis, name, None))
 )
 
 Take = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -53,11 +55,12 @@ Take = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 class OfflineReplies:
     """RESP of ours as a client's method would return it: the parser, the decoding and the response
-    callbacks are redis-py's.
+    callbacks are redis-py's. Of one thread.
     """
 
-    def __init__(self, client: Redis) -> None:
-        connection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
+    def __init__(self, client: Any) -> None:
+        pool = client.connection_pool
+        connection = pool.connection_class(**pool.connection_kwargs)
         self._client = client
         self._own = OwnReplies.like(connection)
         self._reply = b""
@@ -67,22 +70,26 @@ class OfflineReplies:
         self.protocol = int(connection.protocol)
         self.db = int(connection.db)
         self.parse_error: Callable[[str], Exception] = connection._parser.parse_error
+        #: For redis-py's `parse_response`: this stands in for a connection.
+        self.read_response: Callable[..., Any] = (
+            self._read_awaited if isinstance(client, AsyncRedis) else self._read
+        )
 
-    async def shape(self, reply: bytes, command: Any, options: dict[str, Any]) -> Any:
-        """What `parse_response` makes of it. Never waits."""
+    def shape(self, reply: bytes, command: Any, options: dict[str, Any]) -> Any:
+        """What `parse_response` makes of it, which does not wait."""
         self._reply = reply
-        return await self._client.parse_response(self, command, **options)  # type: ignore[arg-type]  # it reads the reply from here
+        shaped = self._client.parse_response(self, command, **options)
+        return finished(shaped) if inspect.iscoroutine(shaped) else shaped
 
     def constant(self, reply: bytes, command: Any, options: dict[str, Any]) -> Any:
-        """The same without a coroutine, where the client has no callback for `command` and the
-        reply has been met before; else `MISSING`.
+        """The same at once, where the client has no callback for `command` and the reply has been
+        met before; else `MISSING`.
         """
         if command in self._with_callback:
             return MISSING
         return self._constants.get((reply, NEVER_DECODE in options), MISSING)
 
-    async def read_response(self, disable_decoding: bool = False) -> Any:
-        """For redis-py: this stands in for a connection."""
+    def _read(self, disable_decoding: bool = False) -> Any:
         key = (self._reply, disable_decoding)
         if key in self._constants:
             return self._constants[key]
@@ -91,24 +98,29 @@ class OfflineReplies:
             self._constants[key] = reply  # what nearly all answers are, and cannot be changed
         return reply
 
+    async def _read_awaited(self, disable_decoding: bool = False) -> Any:
+        return self._read(disable_decoding)
 
-class StandIn(Redis):
+
+class StandIn:
     """A client without a server: what its methods send goes to `take`, which answers.
 
     Nothing in a run ever waits, so that a whole method runs at once and `take` is that of its run.
     """
+
+    response_callbacks: Any
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.replies = OfflineReplies(self)
         self._take: Take | None = None
 
-    async def execute_command(self, *args: Any, **options: Any) -> Any:
+    def _taken(self, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         assert self._take is not None
         reply = self._take(args, options)
         if not isinstance(reply, bytes):
             return reply
-        return await self.replies.shape(reply, args[0], options)
+        return self.replies.shape(reply, args[0], options)
 
     def run(
         self, method_name: str, args: tuple[Any, ...], kwargs: dict[str, Any], take: Take
@@ -118,10 +130,28 @@ class StandIn(Redis):
         """
         self._take = take
         try:
-            with warnings.catch_warnings():
+            with _SILENCING, warnings.catch_warnings():
                 # That a method is deprecated is for the user's own client to say.
                 warnings.simplefilter("ignore")
                 result = getattr(self, method_name)(*args, **kwargs)
                 return finished(result) if inspect.iscoroutine(result) else result
         finally:
             self._take = None
+
+
+# `catch_warnings` is of the whole process: two threads in it would leave it silent for ever.
+_SILENCING = threading.RLock()
+
+
+class AsyncStandIn(StandIn, AsyncRedis):  # type: ignore[misc]  # a Redis, but for its sending
+    """See `StandIn`."""
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        return self._taken(args, options)
+
+
+class SyncStandIn(StandIn, SyncRedis):
+    """See `StandIn`."""
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        return self._taken(args, options)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.connection import AbstractConnection, ConnectionPool
+import redis
+import redis.asyncio
 
-#: redis-py's own connection classes; what derives from them may talk to something else.
-STOCK = (SSLConnection, UnixDomainSocketConnection, Connection)
+# redis-py's own connection classes; what derives from them may talk to something else.
+_STOCK = tuple(
+    getattr(flavour, name)
+    for flavour in (redis, redis.asyncio)
+    for name in ("SSLConnection", "UnixDomainSocketConnection", "Connection")
+)
 # What makes a connection talk to a server. fakeredis's classes derive from redis-py's, and mocks
 # pass `isinstance` tests: only a class that still has all of redis-py's own is one.
 _TALKING = (
@@ -23,11 +27,11 @@ _TALKING = (
 )
 
 
-def stock_class(connection_class: Any) -> type[AbstractConnection] | None:
+def stock_class(connection_class: Any) -> type[Any] | None:
     """The class of redis-py that `connection_class` is or merely refines, if it is one."""
     if not isinstance(connection_class, type):
         return None
-    for stock in STOCK:
+    for stock in _STOCK:
         if issubclass(connection_class, stock):
             own = all(
                 getattr(connection_class, name, None) is getattr(stock, name, None)
@@ -37,23 +41,24 @@ def stock_class(connection_class: Any) -> type[AbstractConnection] | None:
     return None
 
 
-def pool_of(client: Any) -> ConnectionPool | None:
+def pool_of(client: Any) -> Any:
     """The pool of a client of redis-py; None of anything else, a mock of one included."""
-    if not issubclass(type(client), Redis):
+    if not issubclass(type(client), (redis.Redis, redis.asyncio.Redis)):
         return None
     pool = client.connection_pool
-    return pool if issubclass(type(pool), ConnectionPool) else None
+    pools = (redis.ConnectionPool, redis.asyncio.ConnectionPool)
+    return pool if issubclass(type(pool), pools) else None
 
 
-class _Retiring(list[AbstractConnection]):
+class _Retiring(list[Any]):
     """A pool's free connections: those of before the guard are closed when they come back."""
 
-    def __init__(self, pool: ConnectionPool, breaker: Any) -> None:
+    def __init__(self, pool: Any, breaker: Any) -> None:
         super().__init__()
         self._pool = pool
         self._breaker = breaker
 
-    def append(self, connection: AbstractConnection) -> None:
+    def append(self, connection: Any) -> None:
         if self._is_guarded(connection):
             super().append(connection)
         else:
@@ -61,16 +66,17 @@ class _Retiring(list[AbstractConnection]):
         if all(map(self._is_guarded, self._pool._in_use_connections)):
             self._pool._available_connections = list(self)
 
-    def _is_guarded(self, connection: AbstractConnection) -> bool:
+    def _is_guarded(self, connection: Any) -> bool:
         return getattr(connection, "breaker", None) is self._breaker
 
 
-def replace_connections(
-    pool: ConnectionPool, connection_class: type[AbstractConnection], breaker: Any
-) -> None:
+def replace_connections(pool: Any, connection_class: type[Any], breaker: Any) -> None:
     """From now on `pool` makes guarded connections. Its free ones are closed; those in use go on
     unguarded, and are closed when they are given back.
     """
+    if issubclass(type(pool), redis.ConnectionPool):
+        _replace_among_threads(pool, connection_class, breaker)
+        return
     free = list(pool._available_connections)
     pool.connection_class = connection_class
     pool.connection_kwargs["breaker"] = breaker
@@ -80,26 +86,63 @@ def replace_connections(
     pool._available_connections = _Retiring(pool, breaker) if in_use else []
 
 
-def release_single_connection(client: Redis) -> None:
-    """A `single_connection_client` holds its connection; the next command takes a guarded one.
+def _replace_among_threads(pool: Any, connection_class: type[Any], breaker: Any) -> None:
+    if hasattr(pool, "_in_use_connections"):
+        idle, in_use = list(pool._available_connections), list(pool._in_use_connections)
+    else:  # the one that blocks
+        idle = [connection for connection in pool.pool.queue if connection is not None]
+        in_use = [connection for connection in pool._connections if connection not in idle]
+    pool.connection_class = connection_class
+    pool.connection_kwargs["breaker"] = breaker
+    for connection in in_use:
+        connection.pid = None  # not this pool's any more: closed when it comes back
+    for connection in idle:
+        connection.disconnect()
+    pool.reset()
+
+
+def release_single_connection(client: Any) -> bool:
+    """A `single_connection_client` holds its connection, which is let go. Whether there was one.
 
     Raises ValueError where a command is on it at this moment.
     """
     connection = client.connection
     if connection is None:
-        return
-    lock = client._single_conn_lock
-    if lock.locked() or lock._waiters:  # who waits for it has the old connection in hand
+        return False
+    client_is_sync = issubclass(type(client), redis.Redis)
+    lock = client.single_connection_lock if client_is_sync else client._single_conn_lock
+    # Who waits for it has the old connection in hand.
+    busy = not _is_free(lock) if client_is_sync else lock.locked() or lock._waiters
+    if busy:
         raise ValueError("a command is on this client's only connection: guard the client before")
     client.connection = None
-    client.connection_pool._in_use_connections.discard(connection)
-    _close(connection)
+    if client_is_sync:
+        connection.disconnect()
+    else:
+        client.connection_pool._in_use_connections.discard(connection)
+        _close(connection)
+    return True
 
 
-def _close(connection: AbstractConnection) -> None:
+def _is_free(lock: Any) -> bool:
+    free: bool = lock.acquire(blocking=False)
+    if free:
+        lock.release()
+    return free
+
+
+def hold_single_connection(client: Any) -> None:
+    """Gives it another: a synchronous client takes one when it is made, and never again. It
+    connects with the first command.
+    """
+    if issubclass(type(client), redis.Redis):
+        client.connection = client.connection_pool.make_connection()
+
+
+def _close(connection: Any) -> None:
     """Without waiting, and without an event loop."""
     try:
-        connection._close()  # type: ignore[no-untyped-call]  # redis-py
+        connection._close()
     except RuntimeError:
         pass  # its event loop is closed, and its socket with it
 

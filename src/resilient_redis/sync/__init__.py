@@ -1,1 +1,1 @@
-"""resilient_redis for `redis`."""
+"""resilient_redis for `redis`: its names are those of the package."""

@@ -16,6 +16,7 @@ from ..flow.recovery import recover
 from ..flow.steps import Steps
 from ..receipt import Queued
 from ..seam.failures import as_redis_error
+from ..seam.methods import SyncStandIn
 from .driving import Lock, Running, run
 from .link import Link
 
@@ -70,6 +71,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         weakref.WeakValueDictionary()
     )
     _holding: ClassVar[set[BreakerBase]] = set()
+    stand_in = SyncStandIn
     lock: Lock
 
     def _set_up(self) -> None:

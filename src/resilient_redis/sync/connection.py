@@ -1,234 +1,28 @@
 """`ResilientConnection`: a redis-py connection whose commands pass the guard.
 
 The healthy path is redis-py's own behind one attribute test (`breaker.live`). Everything else is in
-`resilient_redis.flow`; here stands what touches the socket, and what runs for every command.
+`resilient_redis.flow` and `socket.py`; here stands what runs for every command.
 """
 
 from __future__ import annotations
 
-import builtins
-import math
-import os
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from redis.connection import (
-    AbstractConnection,
-    Connection,
-    SSLConnection,
-    UnixDomainSocketConnection,
-)
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
-from redis.retry import Retry
 
 from ..answering import LIVE
-from ..core.guard import Sent
-from ..flow.handshake import introduce
-from ..flow.receiver import GuardedReceiver
-from ..flow.socket import PUBSUB, SESSION, GuardedSocket, plain_tcp
-from ..flow.steps import Steps
-from ..seam.caching import HANDSHAKE_WHILE_AWAY, cache_of
+from ..flow.socket import PUBSUB, SESSION, plain_tcp
 from ..seam.failures import OUTAGE
 from ..seam.packed import Call, Packed
 from ..seam.replies import read_reply
-from ..seam.sockets import cut_off, is_tls, set_timeout
-from .breaker import RedisCircuitBreaker
 from .driving import run
-from .retry import GuardedRetry
+from .socket import SyncSocket
 
 
-class _Opening:
-    """redis-py's own traffic on a connection, and whose it is."""
-
-    def __init__(self, work: Callable[[], Steps[None]]) -> None:
-        self.work = work
-        self.thread = threading.get_ident()
-        self.over = threading.Event()
-
-
-class GuardedConnection(GuardedReceiver, AbstractConnection):
+class GuardedConnection(SyncSocket):
     """Mixed into a connection class of redis-py; see `ResilientConnection`."""
-
-    breaker_class = RedisCircuitBreaker
-    breaker: RedisCircuitBreaker
-    _opening: _Opening | None
-    _sock: Any
-
-    def __init__(self, **kwargs: Any) -> None:
-        self._writing = 0  # the thread that hands bytes over at this moment
-        self._patience = 0.0  # seconds that redis-py's own traffic may take without a reply
-        super().__init__(**kwargs)
-
-    @property
-    def retry(self) -> Retry:
-        """redis-py's retry, which never repeats what the guard has decided."""
-        return self._retry
-
-    @retry.setter
-    def retry(self, inner: Any) -> None:
-        self._retry = GuardedRetry(inner, self)
-
-    # redis-py gives a socket its timeouts where it opens it, and each reads them from here.
-
-    @property
-    def socket_timeout(self) -> float | None:
-        """As it was given; while the connection is opened, what is left of the deadline."""
-        return self._within_patience(self._socket_timeout)
-
-    @socket_timeout.setter
-    def socket_timeout(self, seconds: float | None) -> None:
-        self._socket_timeout = seconds
-
-    @property
-    def socket_connect_timeout(self) -> float | None:
-        """As `socket_timeout`."""
-        return self._within_patience(self._socket_connect_timeout)
-
-    @socket_connect_timeout.setter
-    def socket_connect_timeout(self, seconds: float | None) -> None:
-        self._socket_connect_timeout = seconds
-
-    def _within_patience(self, seconds: float | None) -> float | None:
-        if self._opening is None:
-            return seconds
-        return self._patience if seconds is None else min(seconds, self._patience)
-
-    # -- opening and closing ------------------------------------------------------------------
-
-    def connect(self) -> None:
-        """For the pool, before the command is known: silent where Redis is away."""
-        if not self._usable() and not self._in_handshake():
-            run(self.breaker.lock, self._connecting())
-
-    def _usable(self) -> bool:
-        return (
-            self._sock is not None
-            and self._sent is None
-            and self._loss is None
-            and self._outage == self.breaker.outages
-        )
-
-    def _has_socket(self) -> bool:
-        return self._sock is not None
-
-    def _socket_id(self) -> Any:
-        return self._sock
-
-    def _in_handshake(self) -> bool:
-        return self._opening is not None and self._opening.thread == threading.get_ident()
-
-    def _begin(self, work: Callable[[], Steps[None]]) -> None:
-        self._opening = _Opening(work)
-
-    def _ended(self, seconds: float) -> BaseException | None:
-        opening = self._opening
-        assert opening is not None
-        # A reply is a sign of life: a handshake is several round trips, and may take longer.
-        self._patience = max(seconds, 0.001)
-        if self._sock is not None:
-            set_timeout(self, self._patience)
-        try:
-            run(self.breaker.lock, opening.work())
-        except Exception as error:  # noqa: BLE001 - it is the caller's to deal with
-            return error
-        except BaseException:
-            # Half a handshake must not be left on the connection.
-            self.disconnect()
-            raise
-        finally:
-            self._opening = None
-            opening.over.set()
-            if self._sock is not None:
-                set_timeout(self, self._slice())
-        return None
-
-    def _opened_by_another(self, seconds: float) -> None:
-        if (opening := self._opening) is not None:
-            opening.over.wait(seconds)
-
-    def _interrupt_opening(self) -> None:
-        self._abort()
-
-    def _connect_stock(self) -> None:
-        # retry_socket_connect: no retry of redis-py inside ours (110 connects for one command).
-        super().connect_check_health(check_health=False, retry_socket_connect=False)
-
-    def on_connect_check_health(self, check_health: bool = True) -> None:
-        """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
-        asked after that.
-        """
-        super().on_connect_check_health(check_health=check_health)
-        run(self.breaker.lock, introduce(self))
-        self._introduced = True
-
-    def _subscribes_again(self) -> bool:
-        callbacks = [callback() for callback in self._connect_callbacks]
-        return any(callback and cache_of(callback) is None for callback in callbacks)
-
-    def _check_is_due(self) -> bool:
-        return bool(self.health_check_interval) and time.monotonic() > self.next_health_check
-
-    def _ping_stock(self) -> None:
-        self._send_ping()
-
-    def can_read(self, timeout: float | None = 0) -> bool:
-        """False where not connected: what is to be done is decided with the command. A subscriber
-        waits for `timeout` seconds, through an outage.
-        """
-        stock: Any = super().can_read
-        if self._connect_callbacks and self._subscribes_again():
-            return bool(run(self.breaker.lock, self._reading_message(timeout, stock)))
-        return self._sock is not None and bool(stock(timeout or 0))
-
-    def disconnect(self, *args: Any, **kwargs: Any) -> None:
-        """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
-        if self._sent is not None:
-            with self.breaker.lock:
-                self._retire()
-        super().disconnect(*args, **kwargs)
-        self._flush_cache()
-
-    def _shut(self) -> None:
-        self.disconnect()
-
-    def _abort(self) -> None:
-        # Not the one that the child of a fork shares with its parent.
-        if (sock := self._sock) is not None and os.getpid() == self.pid:
-            cut_off(sock)
-
-    def _unsent(self) -> bool:
-        # Of another thread's sending nobody knows how far it has come.
-        return self._writing == threading.get_ident() and not is_tls(self._sock)
-
-    def outage(self) -> None:
-        """The breaker opens: of what is changed meanwhile nobody is told."""
-        super().outage()
-        self._flush_cache()
-
-    # -- client-side caching ------------------------------------------------------------------
-
-    @property
-    def handshake_metadata(self) -> Any:
-        """As in redis-py, which reads the server's version there before it is connected."""
-        return self._metadata or HANDSHAKE_WHILE_AWAY
-
-    @handshake_metadata.setter
-    def handshake_metadata(self, value: Any) -> None:
-        self._metadata = value
-
-    def _flush_cache(self) -> None:
-        for callback in self._connect_callbacks:
-            if (cache := cache_of(callback())) is not None:
-                cache.flush()
-
-    def _keep_out_of_cache(self) -> None:
-        """What is answered here is not what Redis holds."""
-        for callback in self._connect_callbacks:
-            if (cache := cache_of(callback())) is not None:
-                cache.forget_current()
 
     # -- sending ------------------------------------------------------------------------------
 
@@ -263,7 +57,7 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
             self.receipts = {}
         if breaker.live and self._usable() and not (check_health and self._check_is_due()):
             # Packed first: a value that has no bytes is the caller's mistake, and leaves no trace.
-            chunks = packed or self._command_packer.pack(*calls[0])
+            chunks: Any = packed or self._command_packer.pack(*calls[0])
             special = calls[0][0] in SESSION
             if special or self._tied:
                 self._tie(calls)
@@ -271,7 +65,7 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
             self._track(calls)
             # Looked at again behind that: a breaker that opens looks at what is on the wire, and
             # one of the two sees the other.
-            if breaker.live and self._outage == breaker.outages:
+            if breaker.live and self._outage == breaker.outages:  # type: ignore[redundant-expr]  # of another thread mypy knows nothing
                 self._write(chunks)
                 if special and calls[0][0] in PUBSUB:
                     self._forget()
@@ -280,62 +74,6 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
         run(breaker.lock, self._submitting(calls, check_health))
         if self._slots is not None and self._connect_callbacks:
             self._keep_out_of_cache()
-
-    def _track(self, calls: Sequence[Call]) -> None:
-        breaker = self.breaker
-        self._sent, self._next, self._loss = calls, 0, None
-        self._era = breaker.era
-        self._sent_at = breaker.clock()
-        if self._replies:
-            self._replies = []
-
-    def _write(self, chunks: Sequence[bytes]) -> None:
-        """redis-py's write, which knows how far it has come: `sendall` does not tell."""
-        sock = self._sock
-        if sock is None:
-            self._loss = self._loss or Sent.NO  # nothing was handed over
-            return
-        self._writing = threading.get_ident()
-        try:
-            for chunk in chunks:
-                handed = sock.send(chunk)
-                if handed != len(chunk):
-                    self._write_rest(sock, memoryview(chunk)[handed:])
-        except OUTAGE as error:
-            # `read_response` finds the socket closed and decides.
-            self.breaker.note_error(error)
-            self.disconnect()
-        except BaseException:
-            self.disconnect()
-            self._forget()
-            raise
-        finally:
-            self._writing = 0
-
-    def _write_rest(self, sock: socket.socket, rest: memoryview) -> None:
-        """The kernel takes no more at the moment."""
-        while rest:
-            try:
-                rest = rest[sock.send(rest) :]
-            except builtins.TimeoutError:
-                if not self._goes_on_waiting():
-                    raise
-
-    def _owner(self) -> Any:
-        return threading.current_thread()
-
-    def _pack(self, calls: Iterable[Call]) -> list[bytes]:
-        calls = list(calls)
-        if len(calls) == 1:
-            return list(self._command_packer.pack(*calls[0]))
-        packed: list[bytes] = super(GuardedSocket, self).pack_commands(calls)  # redis-py's
-        return packed
-
-    def _send_raw(self, data: bytes) -> None:
-        super().send_packed_command([data], check_health=False)
-
-    def _send_stock(self, call: Call) -> None:
-        super().send_packed_command(self._command_packer.pack(*call), check_health=False)
 
     # -- replies ------------------------------------------------------------------------------
 
@@ -410,29 +148,6 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
                 if options.get("disconnect_on_error", True):
                     self.disconnect()
                 raise
-
-    # -- silence ------------------------------------------------------------------------------
-
-    def _slice(self) -> float:
-        """Seconds after which who waits at the socket looks about: half a deadline, or a whole
-        fraction of redis-py's timeout.
-        """
-        half, limit = self.breaker.deadline / 2, self._socket_timeout
-        return half if limit is None else limit / math.ceil(limit / half)
-
-    def _goes_on_waiting(self) -> bool:
-        """A slice is over, and nothing has come. False where redis-py's own timeout is over, or the
-        breaker has cut this connection off.
-        """
-        if self._loss is not None or self._sock is None:
-            return False
-        now, limit = self.breaker.clock(), self._socket_timeout
-        if limit is not None and now - self._sent_at >= 0.99 * limit:
-            return False
-        since = self.waiting_since()
-        if since is not None and now - since >= 0.49 * self.breaker.deadline:
-            self.breaker.check_hang(since)
-        return True
 
 
 class ResilientConnection(GuardedConnection, Connection):

@@ -12,7 +12,7 @@ from redis.retry import Retry
 from ..errors import ResilienceError
 
 if TYPE_CHECKING:
-    from .connection import GuardedConnection
+    from .socket import SyncSocket
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ class GuardedRetry(Retry):
     reply without any callback seeing it.
     """
 
-    def __init__(self, inner: Retry, connection: GuardedConnection) -> None:
+    def __init__(self, inner: Retry, connection: SyncSocket) -> None:
         super().__init__(inner._backoff, inner._retries, inner._supported_errors)
         # Weak: the connection holds its retry, and redis-py warns of a connection in its __del__.
         self._connection = weakref.ref(connection)
@@ -46,7 +46,7 @@ class GuardedRetry(Retry):
         outermost = connection is not None and not connection.in_client
         if connection is not None:
             connection.in_client = True
-        self._backoff.reset()  # type: ignore[no-untyped-call]  # redis-py
+        self._backoff.reset()
         failures = 0
         try:
             while True:

@@ -1,0 +1,47 @@
+"""The guard put into a client of redis-py that is there already."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from redis.client import Redis
+
+from ..flow.guarding import TO_BE_WAITED_FOR, answer, guard_pool, shaped, with_fast_path
+from ..seam.methods import OfflineReplies
+from .breaker import RedisCircuitBreaker
+from .connection import GUARDED, GuardedConnection
+
+
+def guard_client(client: Any, breaker: RedisCircuitBreaker) -> bool:
+    """See `flow.guarding.guard_pool`."""
+    if not guard_pool(client, breaker, GuardedConnection, GUARDED):
+        return False
+    if type(client).execute_command is Redis.execute_command:  # else the user's own comes first
+        client.__class__ = with_fast_path(type(client), _FastPath)
+        client._offline = threading.local()
+        client._breaker = breaker
+    return True
+
+
+class _FastPath(Redis):
+    """While open, single commands are answered without a connection: a fifth of the time."""
+
+    # Of this one client; another of its class is guarded at its connections only.
+    _breaker: RedisCircuitBreaker | None = None
+    _offline: threading.local
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        breaker = self._breaker
+        if breaker is None or breaker.closed:
+            return super().execute_command(*args, **options)
+        replies = getattr(self._offline, "replies", None)
+        if replies is None:
+            replies = self._offline.replies = OfflineReplies(self)
+        found = TO_BE_WAITED_FOR
+        with breaker.lock:
+            if breaker.state != "CLOSED":  # still
+                found = answer(breaker, replies, threading.current_thread(), args)
+        if found is TO_BE_WAITED_FOR:
+            return super().execute_command(*args, **options)
+        return shaped(replies, found, args, options)
