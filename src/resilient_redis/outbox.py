@@ -80,6 +80,14 @@ class Outbox:
             for seq, reply in enumerate(replies, first):
                 self._settle(seq, None, reply)
 
+    def abandon(self) -> int:
+        """What is queued is somebody else's to apply. Returns the last sequence number."""
+        for seq, place in list(self._receipts):
+            self._settle(seq, place, ReplyError("FORKED the write is the parent process's"))
+        last = self.journal.last
+        self.journal.confirm(last)
+        return last
+
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
         self._set_aside(entry, reason, error)
         outcome = error or ReplyError(f"{reason.upper()} the write was set aside")

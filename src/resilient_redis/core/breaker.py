@@ -157,6 +157,10 @@ class Breaker:
         self._permit = Permit(self.era, now + lease)
         return self._permit, move
 
+    def forget_permit(self) -> None:
+        """Its holder is gone, in a process that has been forked."""
+        self._permit = None
+
     def give_back(self, permit: Permit, succeeded: bool) -> Transition | None:
         """What the probe found. A permit other than the current one is void, changes nothing."""
         if permit is not self._permit or self.state is not State.HALF_OPEN:

@@ -13,6 +13,7 @@ from tenacity.wait import wait_base
 
 from ..base import BreakerBase
 from ..core.breaker import Cause, State, Transition
+from ..core.fence import Suspects
 from ..journal import Journal
 from ..observers import logger
 from ..policy import Policy
@@ -23,6 +24,7 @@ from ..seam.pools import breaker_of
 from ..settings import Settings
 from ..snapshot import DeadLetter, Snapshot
 from .link import Template
+from .processes import register
 from .steps import Steps, Wait
 
 if TYPE_CHECKING:
@@ -87,7 +89,9 @@ class CircuitBreaker(BreakerBase):
         self.client: Any = None
         self.object: ObjectGuard | None = None
         self._paced = recovery_wait is not None
+        self.reported = False  # how much is left, at the end
         self._set_up()
+        register(self)
         if redis_client is not None:
             self.take_client(redis_client)
 
@@ -209,6 +213,21 @@ class CircuitBreaker(BreakerBase):
     @abstractmethod
     def _recovery_over(self, seconds: float) -> Any:
         """Waits until recovery does not run any more, for so long at most."""
+
+    def begin_anew(self) -> None:
+        """In the child of a fork: see `processes.py`."""
+        self._set_up()
+        self.connections = weakref.WeakSet()
+        self._suspects = Suspects()
+        self.replay = self._make_replay(self.outbox.abandon())
+        if self.object is not None:
+            self.object.begin_anew()
+        if self.kept is not None:
+            self.kept.discard(self)
+        self._core.forget_permit()
+        self._held = None
+        self.gate_open = self.closed
+        self.refresh()
 
     # -- from outside any step ------------------------------------------------------------
 
@@ -356,6 +375,7 @@ class CircuitBreaker(BreakerBase):
             yield partial(self._recovery_over, left)
         self._closed = True
         yield self._end_all
+        self.reported = True
         if self.pending:
             logger.error(
                 "%s: closed with %d acknowledged writes unapplied", self.name, self.pending

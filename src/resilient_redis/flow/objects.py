@@ -63,6 +63,11 @@ class ObjectGuard:
                 self._made.response_callbacks = self._client.response_callbacks
         return self._made
 
+    def begin_anew(self) -> None:
+        """In the child of a fork."""
+        self._replayer = Replayer(self._breaker, self._client)
+        self.replaying = None
+
     def opened(self) -> None:
         """The breaker has opened: traffic probes again after the wait."""
         self._breaker.plan_probe(self._wait())

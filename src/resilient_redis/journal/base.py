@@ -51,6 +51,11 @@ class Journal(Protocol):
         """Entries up to and including `seq` are dealt with and may be forgotten."""
         ...
 
+    @property
+    def last(self) -> int:
+        """The sequence number of the newest entry that there ever was; 0 before the first."""
+        ...
+
     def __len__(self) -> int: ...
 
     @property

@@ -158,6 +158,10 @@ class MemoryJournal:
             self._bytes -= done - self._front
             self._front = done
 
+    @property
+    def last(self) -> int:
+        return self._next - 1
+
     def __len__(self) -> int:
         return self._next - 1 - self._confirmed
 

@@ -43,10 +43,6 @@ class Lock:
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._events: deque[Event] = deque()
-        self.begin_anew()
-
-    def begin_anew(self) -> None:
-        """Nobody holds it: in the child of a fork, whose other threads are gone."""
         self._inner = threading.RLock()
         self._telling = threading.Lock()
         self._depth = 0

@@ -1,0 +1,65 @@
+"""What a breaker owes at the end of its process, and to the child of a fork.
+
+What was queued before a fork is the parent's alone: two processes that replay one journal would
+apply it twice. The child keeps what is known of the server, and neither sockets, threads, locks nor
+entries.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from ..observers import logger
+
+if TYPE_CHECKING:
+    from .breaker import CircuitBreaker
+
+_breakers: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
+_registering = threading.RLock()
+
+
+def register(breaker: CircuitBreaker) -> None:
+    """`breaker` is one of this process."""
+    with _registering:
+        _breakers.add(breaker)
+
+
+@atexit.register
+def _report() -> None:
+    with _registering:
+        breakers = list(_breakers)
+    for breaker in breakers:
+        if breaker.pending and not breaker.reported:
+            logger.error(
+                "%s: the process ends with %d acknowledged writes unapplied",
+                breaker.name,
+                breaker.pending,
+            )
+
+
+def _before() -> None:
+    # So that no other thread is in the middle of a step, of which the child would see one half.
+    _registering.acquire()
+    for breaker in sorted(_breakers, key=id):
+        breaker.lock.__enter__()
+
+
+def _in_parent() -> None:
+    for breaker in sorted(_breakers, key=id, reverse=True):
+        breaker.lock.__exit__(None, None, None)
+    _registering.release()
+
+
+def _in_child() -> None:
+    global _registering  # noqa: PLW0603 - the parent's is held by a thread that is not here
+    _registering = threading.RLock()
+    for breaker in list(_breakers):
+        breaker.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
