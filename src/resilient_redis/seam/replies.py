@@ -10,7 +10,7 @@ import inspect
 import time
 from typing import Any
 
-from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
+from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser, _HiredisParser
 from redis.exceptions import ConnectionError
 
 from ..core.exchange import ReplyError
@@ -135,13 +135,31 @@ def read_reply(connection: Any, disable_decoding: bool, push_request: bool) -> A
     each reply in case that it fails, and close the socket when a slice of its timeout is over.
     """
     parser = connection._parser
-    if connection.protocol in (3, "3"):
+    if type(parser) is _HiredisParser and parser._reader is not None:
+        reply = _read_hiredis(parser, disable_decoding, push_request)
+    elif connection.protocol in (3, "3"):
         reply = parser.read_response(disable_decoding=disable_decoding, push_request=push_request)
     else:
         reply = parser.read_response(disable_decoding=disable_decoding)
     if connection.health_check_interval:
         connection.next_health_check = time.monotonic() + connection.health_check_interval
     return reply
+
+
+def _read_hiredis(parser: Any, disable_decoding: bool, push_request: bool) -> Any:
+    gets = parser._reader.gets
+    while True:
+        reply = gets(False) if disable_decoding else gets()
+        if reply is NOT_ENOUGH_DATA:
+            parser.read_from_socket()
+        elif PUSH is not None and type(reply) is PUSH:
+            handled = parser.handle_push_response(reply)
+            if push_request:
+                return handled
+        elif type(reply) is list and reply and isinstance(reply[0], ConnectionError):
+            return reply[0]  # as redis-py's parser has it
+        else:
+            return reply
 
 
 def encode_reply(value: Any, protocol: int) -> bytes:

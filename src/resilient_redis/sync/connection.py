@@ -55,7 +55,8 @@ class GuardedConnection(SyncSocket):
         self._touched = ""
         if self.receipts:
             self.receipts = {}
-        if breaker.live and self._usable() and not (check_health and self._check_is_due()):
+        due = check_health and self.health_check_interval and self._check_is_due()
+        if breaker.live and not due and self._usable():
             # Packed first: a value that has no bytes is the caller's mistake, and leaves no trace.
             chunks: Any = packed or self._command_packer.pack(*calls[0])
             special = calls[0][0] in SESSION
@@ -82,13 +83,13 @@ class GuardedConnection(SyncSocket):
 
     def read_response(self, disable_decoding: bool = False, **options: Any) -> Any:
         """The next reply: from the socket, or the one that was decided."""
-        if (self._sent is None and self._slots is None) or self._in_handshake():
-            if not self._in_handshake():
-                return self._read_unasked(disable_decoding, options)
+        if self._opening is not None and self._in_handshake():
             reply = super().read_response(disable_decoding, **options)
             self._sent_at = self.breaker.clock()
             return reply
-        push_request = options.get("push_request", False)
+        if self._sent is None and self._slots is None:
+            return self._read_unasked(disable_decoding, options)
+        push_request = options.get("push_request", False) if options else False
         while True:
             if self._slots is not None and self._slots[0] is not LIVE:
                 reply = self._deliver(disable_decoding)
@@ -97,7 +98,7 @@ class GuardedConnection(SyncSocket):
                 return reply
             try:
                 reply = read_reply(self, disable_decoding, push_request)
-                if isinstance(reply, ResponseError):
+                if isinstance(reply, Exception):
                     raise reply
             except ResponseError as error:
                 if not run(self.breaker.lock, self._error_reply(error)):

@@ -48,7 +48,7 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
     _sock: Any
 
     def __init__(self, **kwargs: Any) -> None:
-        self._writing = 0  # the thread that hands bytes over at this moment
+        self._broken_off = False  # not all bytes of what was sent were handed over
         self._patience = 0.0  # seconds that redis-py's own traffic may take without a reply
         super().__init__(**kwargs)
 
@@ -168,10 +168,13 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         """False where not connected: what is to be done is decided with the command. A subscriber
         waits for `timeout` seconds, through an outage.
         """
-        stock: Any = super().can_read
         if self._connect_callbacks and self._subscribes_again():
+            stock: Any = super().can_read
             return bool(run(self.breaker.lock, self._reading_message(timeout, stock)))
-        return self._sock is not None and bool(stock(timeout or 0))
+        if self._sock is None:
+            return False
+        there: bool = self._parser.can_read(timeout)  # what it raises, a pool takes as it is
+        return there
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
@@ -190,8 +193,9 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
             cut_off(sock)
 
     def _unsent(self) -> bool:
-        # Of another thread's sending nobody knows how far it has come.
-        return self._writing == threading.get_ident() and not is_tls(self._sock)
+        # Only who sends knows: a TLS record may be split anywhere, and another thread who cuts this
+        # connection off cannot tell how far its sender has come.
+        return self._broken_off
 
     def outage(self) -> None:
         """The breaker opens: of what is changed meanwhile nobody is told."""
@@ -236,7 +240,6 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         if sock is None:
             self._loss = self._loss or Sent.NO  # nothing was handed over
             return
-        self._writing = threading.get_ident()
         try:
             for chunk in chunks:
                 handed = sock.send(chunk)
@@ -245,13 +248,13 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         except OUTAGE as error:
             # `read_response` finds the socket closed and decides.
             self.breaker.note_error(error)
+            self._broken_off = not is_tls(sock)
             self.disconnect()
+            self._broken_off = False
         except BaseException:
             self.disconnect()
             self._forget()
             raise
-        finally:
-            self._writing = 0
 
     def _write_rest(self, sock: socket.socket, rest: memoryview) -> None:
         """The kernel takes no more at the moment."""
