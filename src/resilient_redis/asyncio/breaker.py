@@ -15,9 +15,7 @@ from ..flow.steps import Steps
 from ..receipt import Queued
 from ..seam.failures import as_redis_error
 from ..seam.methods import AsyncStandIn
-from .calling import calling_task
-from .driving import run
-from .ending import end
+from .driving import calling_task, end, run
 from .link import Link
 
 
@@ -48,26 +46,7 @@ class AsyncQueued(Queued):
 
 
 class RedisCircuitBreaker(CircuitBreaker):
-    """A circuit breaker for one Redis endpoint and one user, shared by all its connections.
-
-    `redis_client` (none): a client of redis-py is guarded at its connections from now on; any other
-    object with async methods (fakeredis, a mock, another client) is guarded by `execute`.
-    `failure_threshold` (default 5): consecutive failed sockets that open it, at least 1.
-    `recovery_timeout` (10.0 s): the longest wait between two probes while open; the first comes
-    after about 50 ms, and the wait doubles. Over any other object the probe is the first call after
-    it. `policy` (`Policy.cache()`): which keys and commands
-    get which answer. `journal` (a new `MemoryJournal()`): where acknowledged writes wait.
-    `deadline` (1.0 s): how long a caller waits at most for a server that does not answer.
-    `probe_timeout` (1.0 s): how long a probe may take. `drain_wait` (1.0 s): how long a command
-    waits at most for the replay before it is answered as while open. `batch_size` (1,000): entries
-    in one EXEC of the replay, 1 to 1,000. `failure_rate` (None): the share of failed calls, above 0
-    and at most 1, that opens it, too, counted over the last `failure_window` (10.0 s) once there
-    were `minimum_calls` (20) in it. `name` ("redis") stands in events and logs.
-    `watermark_prefix` ("resilient-redis:"): how the keys begin that a replay sets for its duration.
-    `recovery_wait`: a tenacity wait strategy in place of the doubling one.
-
-    No I/O happens at construction. It serves one event loop at a time.
-    """
+    # What it is and what its options mean stands where both flavours have it from.
 
     _shared: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Any]] = (
         weakref.WeakValueDictionary()

@@ -31,9 +31,7 @@ from ..seam.packed import Call, Packed
 from ..seam.replies import MISSING, PUSH, at_hand
 from ..seam.sockets import abort, nobody_awaits_its_end, unsent
 from .breaker import RedisCircuitBreaker
-from .calling import caller
-from .driving import run
-from .ending import end
+from .driving import caller, end, run
 from .retry import GuardedRetry
 
 

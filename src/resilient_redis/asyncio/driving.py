@@ -1,8 +1,10 @@
-"""Steps on asyncio: each wait is awaited."""
+"""Tasks: steps are run in them, commands belong to them, and they are ended for certain."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import asyncio
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from ..flow.steps import Steps
 
@@ -23,3 +25,31 @@ async def run(steps: Steps[T]) -> T:
     except StopIteration as stop:
         result: T = stop.value
         return result
+
+
+#: The task that has called, where the command runs in another (`wait_for` before Python 3.12,
+#: `gather`): what it was told is told to the caller.
+caller: ContextVar[asyncio.Task[Any] | None] = ContextVar("resilient_redis_caller", default=None)
+
+
+def calling_task() -> asyncio.Task[Any] | None:
+    """The task that calls now; to be asked before a coroutine is made, which another may await.
+    None where no loop runs yet.
+    """
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancels `task` and waits until it is done.
+
+    One cancellation may be swallowed: `wait_for`, with which redis-py sends, does so before Python
+    3.12 if what it waits for ends in the same step (https://github.com/python/cpython/issues/86296).
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.01)
+    if not task.cancelled():
+        task.exception()  # looked at: nobody is left whom it concerns

@@ -11,8 +11,8 @@ from redis.asyncio import Redis
 from ..flow.guarding import TO_BE_WAITED_FOR, answer, guard_pool, shaped, with_fast_path
 from ..seam.methods import OfflineReplies
 from .breaker import RedisCircuitBreaker
-from .calling import caller, calling_task
 from .connection import GUARDED, GuardedConnection
+from .driving import caller, calling_task
 
 
 def guard_client(client: Any, breaker: RedisCircuitBreaker) -> bool:

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
-from asyncio import sleep
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio.retry import Retry
 
 from ..errors import ResilienceError
-
-if TYPE_CHECKING:
-    from .connection import GuardedConnection
+from ..flow.retry import GuardedRetryBase
 
 T = TypeVar("T")
 
 
-class GuardedRetry(Retry):
-    """The user's retry, except that what the guard has decided is final.
-
-    The guard itself repeats what was not sent or is safe to send twice; redis-py alone would
-    repeat anything, an INCR whose replies are lost 11 times (FACTS.md).
-
-    redis-py wraps each command and each pipeline of a client in `call_with_retry`, response
-    callbacks included. That makes it the place where a `Queued` receipt can take the place of a
-    reply without any callback seeing it.
-    """
-
-    def __init__(self, inner: Retry, connection: GuardedConnection) -> None:
-        super().__init__(inner._backoff, inner._retries, inner._supported_errors)
-        # Weak: the connection holds its retry, and redis-py warns of a connection in its __del__.
-        self._connection = weakref.ref(connection)
+class GuardedRetry(GuardedRetryBase, Retry):
+    """See `GuardedRetryBase`."""
 
     async def call_with_retry(
         self,
@@ -46,7 +30,7 @@ class GuardedRetry(Retry):
         outermost = connection is not None and not connection.in_client
         if connection is not None:
             connection.in_client = True
-        self._backoff.reset()  # type: ignore[no-untyped-call]  # redis-py
+        self._backoff.reset()
         failures = 0
         try:
             while True:
@@ -61,9 +45,8 @@ class GuardedRetry(Retry):
                     await (fail(error, failures) if with_failure_count else fail(error))
                     if self._retries >= 0 and failures > self._retries:
                         raise
-                    backoff = self._backoff.compute(failures)
-                    if backoff > 0:
-                        await sleep(backoff)
+                    if (pause := self._backoff.compute(failures)) > 0:
+                        await asyncio.sleep(pause)
                 else:
                     if connection is not None and outermost and connection.receipts:
                         return connection.with_receipts(result)  # type: ignore[no-any-return]

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import weakref
+import time
 from collections.abc import Callable
-from time import sleep
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from redis.retry import Retry
 
 from ..errors import ResilienceError
-
-if TYPE_CHECKING:
-    from .socket import SyncSocket
+from ..flow.retry import GuardedRetryBase
 
 T = TypeVar("T")
 
 
-class GuardedRetry(Retry):
-    """The user's retry, except that what the guard has decided is final.
-
-    The guard itself repeats what was not sent or is safe to send twice; redis-py alone would
-    repeat anything, an INCR whose replies are lost 11 times (FACTS.md).
-
-    redis-py wraps each command and each pipeline of a client in `call_with_retry`, response
-    callbacks included. That makes it the place where a `Queued` receipt can take the place of a
-    reply without any callback seeing it.
-    """
-
-    def __init__(self, inner: Retry, connection: SyncSocket) -> None:
-        super().__init__(inner._backoff, inner._retries, inner._supported_errors)
-        # Weak: the connection holds its retry, and redis-py warns of a connection in its __del__.
-        self._connection = weakref.ref(connection)
+class GuardedRetry(GuardedRetryBase, Retry):
+    """See `GuardedRetryBase`."""
 
     def call_with_retry(
         self,
@@ -61,9 +45,8 @@ class GuardedRetry(Retry):
                     fail(error, failures) if with_failure_count else fail(error)
                     if self._retries >= 0 and failures > self._retries:
                         raise
-                    backoff = self._backoff.compute(failures)
-                    if backoff > 0:
-                        sleep(backoff)
+                    if (pause := self._backoff.compute(failures)) > 0:
+                        time.sleep(pause)
                 else:
                     if connection is not None and outermost and connection.receipts:
                         return connection.with_receipts(result)  # type: ignore[no-any-return]
