@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -23,6 +22,7 @@ from ..seam.methods import StandIn
 from ..seam.pools import breaker_of
 from ..settings import Settings
 from ..snapshot import DeadLetter, Snapshot
+from .flavour import Flavour
 from .link import Template
 from .processes import register
 from .steps import Steps, Wait
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .socket import GuardedSocket
 
 
-class CircuitBreaker(BreakerBase):
+class CircuitBreaker(Flavour):
     """A circuit breaker for one Redis endpoint and one user, shared by all its connections.
 
     `redis_client` (none): a client of redis-py is guarded at its connections from now on; any other
@@ -147,92 +147,6 @@ class CircuitBreaker(BreakerBase):
         """Of `execute`: over a client of redis-py the guard sits at the connections."""
         if self.client is None and breaker_of(getattr(func, "__self__", None)) is not self:
             raise ValueError("execute needs a client: RedisCircuitBreaker(redis_client)")
-
-    # -- the flavour's ----------------------------------------------------------------------
-
-    @abstractmethod
-    def _set_up(self) -> None:
-        """Its own attributes."""
-
-    @abstractmethod
-    def _guard_connections(self, client: Any) -> bool:
-        """Guards a client of redis-py at its connections. False where it is none."""
-
-    @abstractmethod
-    def adopt(self) -> Any:
-        """What belongs to an event loop that has ended is not waited for in this one."""
-
-    @abstractmethod
-    def watch(self, connection: Any) -> None:
-        """`connection` is about to wait for the server."""
-
-    @abstractmethod
-    def start_recovery(self) -> None:
-        """Recovery runs while there is something to recover, and only then."""
-
-    @abstractmethod
-    def recovery_ended(self) -> None:
-        """It does not run any more."""
-
-    @abstractmethod
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Calls it then, whoever waits or not."""
-
-    @abstractmethod
-    def _wake_waiting(self) -> None:
-        """Whoever pauses looks again."""
-
-    @abstractmethod
-    def _pause(self, seconds: float, changes: int) -> Any:
-        """Waits, until there were more than so many `changes`, or the time is over."""
-
-    @abstractmethod
-    def sleep(self, seconds: float) -> Any:
-        """Waits for so long."""
-
-    @abstractmethod
-    def rest(self, seconds: float) -> Any:
-        """Waits between two probes; `hurry` ends it."""
-
-    @abstractmethod
-    def hurry(self) -> None:
-        """The next probe is wanted now."""
-
-    @abstractmethod
-    def breathe(self) -> Any:
-        """Waits for nothing, so that others run."""
-
-    @abstractmethod
-    def check_hang(self, since: float) -> None:
-        """Asks on a second connection whether the server still answers; one question at a time."""
-
-    @abstractmethod
-    def hang_verdict(self) -> Any:
-        """If the question is being asked, waits for the answer that is due at any moment."""
-
-    @abstractmethod
-    def open_link(self) -> Any:
-        """Waits. A `Link` to a server that answers."""
-
-    @abstractmethod
-    def limited(self, steps: Steps[Any], seconds: float) -> Any:
-        """Waits for all of `steps`, for so long at most where that can be had."""
-
-    @abstractmethod
-    def spawn(self, steps: Steps[None], name: str) -> Any:
-        """Runs `steps` beside; has `done()`."""
-
-    @abstractmethod
-    def joined(self, running: Any, seconds: float) -> Any:
-        """Waits for what `spawn` has returned, for so long at most."""
-
-    @abstractmethod
-    def _end_all(self) -> Any:
-        """Waits. Ends what runs in the background."""
-
-    @abstractmethod
-    def _recovery_over(self, seconds: float) -> Any:
-        """Waits until recovery does not run any more, for so long at most."""
 
     def begin_anew(self) -> None:
         """In the child of a fork: see `processes.py`."""
