@@ -71,7 +71,6 @@ class BreakerBase:
         self._last_error: str | None = None
         self._silent_since = self._failed_at = 0.0
         self._pacing = Pacing(self.recovery_timeout, settings.recovery_wait, self._now)
-        self._endpoint: tuple[Any, ...] | None = None
         self.counters: Counter[str] = Counter()
         self.outbox = Outbox(
             MemoryJournal() if settings.journal is None else settings.journal,
@@ -330,16 +329,6 @@ class BreakerBase:
         if not allowed:
             self.fence_denied = True
             self.emit(FenceDenied(*self._stamp(), len(suspects)))
-
-    def bind(self, endpoint: tuple[Any, ...]) -> None:
-        """One breaker is one endpoint and one user; another is an error."""
-        if self._endpoint is None:
-            self._endpoint = endpoint
-        elif self._endpoint != endpoint:
-            raise ValueError(
-                f"this breaker guards {self._endpoint[0]}, not {endpoint[0]}: "
-                "one breaker is one endpoint and one user"
-            )
 
     # -- for the shells: decisions and the journal --------------------------------------
 

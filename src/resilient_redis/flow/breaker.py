@@ -103,6 +103,7 @@ class CircuitBreaker(Flavour):
         self.lock: AbstractContextManager[Any] = nullcontext()
         self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
         self.template: Template | None = None
+        self._endpoint: tuple[Any, ...] | None = None
         self.changes = 0  # goes up whenever whoever waits should look again
         self._closed = False
         self._answers = 0
@@ -147,6 +148,16 @@ class CircuitBreaker(Flavour):
         """Of `execute`: over a client of redis-py the guard sits at the connections."""
         if self.client is None and breaker_of(getattr(func, "__self__", None)) is not self:
             raise ValueError("execute needs a client: RedisCircuitBreaker(redis_client)")
+
+    def bind(self, endpoint: tuple[Any, ...]) -> None:
+        """One breaker is one endpoint and one user; another is an error."""
+        if self._endpoint is None:
+            self._endpoint = endpoint
+        elif self._endpoint != endpoint:
+            raise ValueError(
+                f"this breaker guards {self._endpoint[0]}, not {endpoint[0]}: "
+                "one breaker is one endpoint and one user"
+            )
 
     def begin_anew(self) -> None:
         """In the child of a fork: see `processes.py`."""
