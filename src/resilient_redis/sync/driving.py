@@ -104,7 +104,7 @@ class Running:
                 else:
                     wait = steps.send(value)
         except StopIteration:
-            return
+            return  # they have come to their end
         steps.close()
 
     def stop(self) -> None:
