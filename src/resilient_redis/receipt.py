@@ -47,10 +47,10 @@ class Queued:
 
     def on_settled(self, listener: Callable[[], None]) -> None:
         """Calls `listener` when the entry is settled, at once if it already is."""
+        # In this order, because another thread may settle it meanwhile. Told twice does no harm.
+        self._listeners.append(listener)
         if self._result is not None:
             listener()
-        else:
-            self._listeners.append(listener)
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, (str, bytes)):

@@ -13,7 +13,7 @@ from redis.commands.core import AsyncCoreCommands
 
 from resilient_redis.core.catalog import shape_of
 from resilient_redis.core.command import Kind, Shape
-from resilient_redis.seam.methods import StandIn
+from resilient_redis.seam.methods import AsyncStandIn, StandIn
 from resilient_redis.seam.packed import command_of
 
 # What a parameter of this name is given; the first that the method takes and that is a command.
@@ -179,5 +179,5 @@ def sample(name: str, stand_in: StandIn) -> Sample | None:
 
 
 def sweep() -> dict[str, Sample | None]:
-    stand_in = StandIn()
+    stand_in = AsyncStandIn()
     return {name: sample(name, stand_in) for name in methods()}

@@ -123,11 +123,6 @@ def test_each_guarded_class_has_the_name_of_the_one_that_it_stands_for() -> None
         assert f"Resilient{name}" in names
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="DESIGN: `resilient_redis` mirrors `redis`; the synchronous flavour is not written yet "
-    "(README, Limits, says so)",
-)
 def test_the_synchronous_flavour_has_the_same_names() -> None:
     assert set(resilient_redis.__all__) == COMMON | FLAVOURED
 

@@ -28,7 +28,7 @@ async def test_what_a_receipt_is(valkey_rig: Rig) -> None:
         breaker.force_open()
         receipt: Any = await client.rpush("l", "value")
         assert not isinstance(receipt, (str, int, bytes))
-        assert isinstance(receipt, resilient_redis.Queued)
+        assert isinstance(receipt, resilient_redis.asyncio.Queued)
         assert receipt == "OK"
         assert (receipt.seq, receipt.command, receipt.settled) == (1, "RPUSH", False)
         assert repr(receipt) == str(receipt) == "<Queued RPUSH seq=1 queued>"

@@ -49,6 +49,7 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     def __init__(self, **kwargs: Any) -> None:
         self._broken_off = False  # not all bytes of what was sent were handed over
+        self._cached_since = 0  # the number of the outage before that
         self._patience = 0.0  # seconds that redis-py's own traffic may take without a reply
         super().__init__(**kwargs)
 
@@ -90,6 +91,8 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     def connect(self) -> None:
         """For the pool, before the command is known: silent where Redis is away."""
+        if self._connect_callbacks:
+            self._flush_stale_cache()
         if not self._usable() and not self._in_handshake():
             run(self.breaker.lock, self._connecting())
 
@@ -168,6 +171,8 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         """False where not connected: what is to be done is decided with the command. A subscriber
         waits for `timeout` seconds, through an outage.
         """
+        if self._connect_callbacks:
+            self._flush_stale_cache()
         if self._connect_callbacks and self._subscribes_again():
             stock: Any = super().can_read
             return bool(run(self.breaker.lock, self._reading_message(timeout, stock)))
@@ -197,11 +202,6 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         # connection off cannot tell how far its sender has come.
         return self._broken_off
 
-    def outage(self) -> None:
-        """The breaker opens: of what is changed meanwhile nobody is told."""
-        super().outage()
-        self._flush_cache()
-
     # -- client-side caching ------------------------------------------------------------------
 
     @property
@@ -212,6 +212,15 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
     @handshake_metadata.setter
     def handshake_metadata(self, value: Any) -> None:
         self._metadata = value
+
+    def _flush_stale_cache(self) -> None:
+        """What was kept before an outage may have changed in it, and nobody was told. Asked by the
+        one who uses the connection, before redis-py looks into the cache: the breaker itself may
+        not wait for a lock of redis-py's.
+        """
+        if self._cached_since != self.breaker.outages:
+            self._cached_since = self.breaker.outages
+            self._flush_cache()
 
     def _flush_cache(self) -> None:
         for callback in self._connect_callbacks:
