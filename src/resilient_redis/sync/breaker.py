@@ -46,7 +46,7 @@ class SyncQueued(Queued):
 
 
 class RedisCircuitBreaker(CircuitBreaker):
-    # What it is and what its options mean stands where both flavours have it from.
+    __doc__ = CircuitBreaker.__doc__
 
     _shared: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Any]] = (
         weakref.WeakValueDictionary()
