@@ -111,7 +111,7 @@ class RedisCircuitBreaker(CircuitBreaker):
     # -- one event loop at a time -------------------------------------------------------------
 
     def adopt(self) -> asyncio.AbstractEventLoop:
-        """Moves to the running loop: no timer, task or future outlives its loop."""
+        # Moves to the running loop: no timer, task or future outlives its own.
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop

@@ -1,0 +1,1 @@
+"""What only threads, processes and sockets that block have."""
