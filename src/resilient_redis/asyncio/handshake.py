@@ -50,10 +50,11 @@ async def _learn_rights(connection: GuardedSocket) -> None:
     breaker = connection.breaker
     breaker.rights_asked = True
     try:
-        breaker.learn_rights(*await _drive(connection, try_rights(breaker.rights_key)))
-    except BaseException:
-        breaker.rights_asked = False
-        raise
+        rights = await _drive(connection, try_rights(breaker.rights_key))
+        if rights is not None:
+            breaker.learn_rights(*rights)
+    finally:
+        breaker.rights_asked = breaker.rights_known  # if not, the next connection tries again
 
 
 async def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> T:

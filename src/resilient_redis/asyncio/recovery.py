@@ -102,7 +102,9 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
     try:
         await _fence(breaker, link)
         if not breaker.rights_known:
-            breaker.learn_rights(*await link.drive(try_rights(breaker.rights_key)))
+            rights = await link.drive(try_rights(breaker.rights_key))
+            if rights is not None:
+                breaker.learn_rights(*rights)
         drain.begin()
         held = await link.drive(breaker.replay.run(fresh=link.fresh))
         link.fresh = False
