@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from resilient_redis.core.catalog import shape_of
-from tests.unit.test_catalog_samples import WRITES, Sample, label, samples
+from tests.unit.test_catalog_samples import REDIS_ONLY, WRITES, Sample, label, samples
 from tests.unit.test_catalog_servers import FAR, rewritten
 
 pytestmark = pytest.mark.server
@@ -59,7 +59,7 @@ def absolute(sample: Sample) -> Sample:
     return rewritten(sample, FAR) if shape_of(sample).ttl else sample
 
 
-SAFE = [absolute(s) for s in samples(WRITES) if shape_of(s).safe_twice]
+SAFE = [absolute(s) for s in samples(WRITES + REDIS_ONLY) if shape_of(s).safe_twice]
 
 
 # An expiry that found no key, and a time to live that a field did not have
