@@ -8,9 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fakeredis import FakeAsyncRedis
 from redis.asyncio import Redis
 
-from resilient_redis.asyncio import CommandRefused
+from resilient_redis.asyncio import CommandRefused, ResilientRedis
 from resilient_redis.cli.servers import REDIS, VALKEY
 from resilient_redis.core.catalog import ROWS, UNKNOWN
 from tests.breadth.calls import (
@@ -28,6 +29,7 @@ from tests.breadth.calls import (
 )
 from tests.breadth.ways import WAYS, Way, answered, guarded, named, same, stock
 from tests.support.servers import Rig, Rigs
+from tests.surface.helpers import quick
 
 #: Where a neutral answer is not that of an empty server, and why.
 EXCEPTIONS = {
@@ -131,6 +133,24 @@ def compare(real: dict[str, Any], ours: dict[str, Any]) -> None:
     """What the server has answered to each call, and what we have."""
     assert len(ours) > 100
     assert not {call: (real[call], our) for call, our in ours.items() if not same(real[call], our)}
+
+
+async def test_over_any_object_it_is_the_same(redis_rig: Rig) -> None:
+    """There the method makes the command, and its callbacks the answer: nothing is on any wire."""
+    for way in WAYS:
+        if way.get("legacy_responses") is False:
+            continue  # fakeredis does not know this option
+        client = ResilientRedis(quick(FakeAsyncRedis(**way)))
+        client.breaker.force_open()
+        async with stock(redis_rig, way) as plain:
+            for call in known(NEUTRAL):
+                if call.method not in EXCEPTIONS and not blocks(call):
+                    real, our = await call.on(plain), await call.on(client)
+                    assert same(real, our), (call, real, our)
+            for call in known(REFUSED):
+                assert type(await answered(call.on(client))) is CommandRefused, call
+        assert client.breaker.pending == 0
+        await client.breaker.aclose()
 
 
 @pytest.mark.parametrize("way", WAYS, ids=named)

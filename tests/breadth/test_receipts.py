@@ -131,20 +131,23 @@ async def test_every_write_is_acknowledged_and_leaves_what_it_would_have_left(
             breaker.force_open()
             answers = await enter(client, told.calls, reads_type, spelled("none", way))
             judge(told.calls, answers, told.answers)
-            await replayed(client, breaker, answers)
+            await replayed(client, breaker, answers, told)
         assert content(rig) == told.left
         await reset(rig, way)
 
 
-async def replayed(client: Any, breaker: RedisCircuitBreaker, answers: Sequence[Any]) -> None:
-    """Lets go, and waits until all is in Redis."""
+async def replayed(
+    client: Any, breaker: RedisCircuitBreaker, answers: Sequence[Any], told: Live
+) -> None:
+    """Lets go, and waits until all is in Redis: each receipt then knows its reply."""
     breaker.reset()
     await until(lambda: not breaker.busy, 10.0)
     assert list(breaker.dead_letters) == []
-    receipts = [answer for answer in answers if type(answer) is Queued]
-    assert all(receipt.settled for receipt in receipts)
-    for receipt in receipts:
-        receipt.result()  # raises what set its entry aside
+    for call, answer, real in zip(told.calls, answers, told.answers, strict=True):
+        if type(answer) is Queued:
+            outcome = await answer.outcome()
+            # As it came; what redis-py makes of it differs, but for an integer.
+            assert type(real) is not int or same(outcome, real), call
     # The connection is of use, and nothing is left on it.
     for n in range(3):
         assert await client.echo(str(n)) in (str(n), str(n).encode())
@@ -165,7 +168,7 @@ async def test_over_the_only_connection_of_a_client(valkey_rig: Rig, protocol: i
         breaker.force_open()
         answers = await one_by_one(client, told.calls, reads_type, "none")
         judge(told.calls, answers, told.answers)
-        await replayed(client, breaker, answers)
+        await replayed(client, breaker, answers, told)
     assert content(rig) == told.left
 
 
@@ -183,7 +186,7 @@ async def test_beside_replies_that_are_read_from_the_socket(valkey_rig: Rig, way
             answers = await enter(client, told.calls, reads_type, spelled("set", way))
             judge(told.calls, answers, told.answers)
             rig.no_replicas(False)
-            await replayed(client, breaker, answers)
+            await replayed(client, breaker, answers, told)
         rig.admin.delete("marker")
         assert content(rig) == told.left
         await reset(rig, way)
