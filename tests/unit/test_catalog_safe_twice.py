@@ -59,7 +59,8 @@ def absolute(sample: Sample) -> Sample:
     return rewritten(sample, FAR) if shape_of(sample).ttl else sample
 
 
-SAFE = [absolute(s) for s in samples(WRITES + REDIS_ONLY) if shape_of(s).safe_twice]
+QUEUED = [*samples(WRITES), *samples(REDIS_ONLY)]
+SAFE = [absolute(sample) for sample in QUEUED if shape_of(sample).safe_twice]
 
 
 # An expiry that found no key, and a time to live that a field did not have
