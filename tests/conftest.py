@@ -7,7 +7,9 @@ import pytest
 pytest_plugins = ["tests.support.fixtures"]
 
 # What these print when they pass are counts that a reader of CI wants to see.
-FIGURES = ("tests/sim/", "tests/soak/", "tests/zombies/", "tests/cost/", "tests/premise/")
+FIGURES = tuple(
+    f"tests/{folder}/" for folder in ("sim", "soak", "zombies", "cost", "premise", "breadth")
+)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -89,7 +89,10 @@ async def test_out_of_memory_in_the_middle_of_a_drain(rig: Rig) -> None:
 
 def misconf(rig: Rig) -> None:
     """`MISCONF` for writes: the last background save failed."""
-    (rig.server.directory / "dump.rdb").mkdir(exist_ok=True)  # where the file would have to go
+    place = rig.server.directory / "dump.rdb"  # where the file would have to go
+    if place.is_file():  # of an earlier test's server
+        place.unlink()
+    place.mkdir(exist_ok=True)
     rig.admin.config_set("save", "3600 1")
     rig.admin.bgsave()
     stop = time.monotonic() + 5.0
@@ -117,6 +120,46 @@ def outage(request: pytest.FixtureRequest, rig: Rig) -> Iterator[Outage]:
     found = OUTAGES[request.param]
     yield found
     misconf_over(rig)
+
+
+async def test_a_client_that_starts_meanwhile_reads(rig: Rig, outage: Outage) -> None:
+    """What its user may do cannot be tried then: that is no answer to anybody's command."""
+    code, begin, end = outage
+    rig.admin.set("k", "before")
+    begin(rig)
+    async with guarded(rig.port) as (guard, client):
+        assert await client.get("k") == b"before"
+        assert await client.set("k", "after") is True
+        receipt = await client.rpush("l", 1)
+        assert (guard.breaker.state, guard.breaker.snapshot().writes_held) == ("CLOSED", code)
+        assert await client.get("k") == b"before"
+        assert bool(guard.breaker.rights_known) is False
+        end(rig)
+        await guard.recovered()
+        assert (rig.admin.get("k"), receipt.result()) == ("after", 1)
+        assert guard.breaker.rights_known
+        assert guard.breaker.outages == 0
+
+
+async def test_out_of_memory_as_a_client_starts(rig: Rig) -> None:
+    rig.admin.mset({"k": "v", "gone": "v"})
+    rig.out_of_memory()
+    async with guarded(rig.port) as (guard, client):
+        assert await client.get("k") == b"v"
+        assert await client.delete("gone") == 1
+        assert isinstance(await raised(client.set("x", "1")), OutOfMemoryError)
+    async with guarded(rig.port) as (guard, client):
+        guard.breaker.force_open()
+        assert await client.delete("k") == 1  # nothing was ever asked of this server
+        assert await client.set("x", "1") is True
+        guard.breaker.reset()
+        await until(lambda: not rig.admin.exists("k"))  # a removal is let through
+        await until(lambda: guard.breaker.snapshot().writes_held == "OOM")
+        rig.enough_memory()
+        await guard.recovered()
+        assert rig.admin.get("x") == "1"
+        assert guard.breaker.rights_known
+        assert guard.breaker.outages == 1
 
 
 async def test_writes_are_held_and_reads_live(rig: Rig, outage: Outage) -> None:

@@ -578,6 +578,30 @@ PLANTS = [
         "not decision and (reads := breaker.provenance.reads_of(owner)):",
         (HOLES + "test_a_default_does_not_go_over_what_redis_holds_later",),
     ),
+    Plant(
+        "what a client may do is asked of a server that takes no writes",
+        "A write outage holds writes only: who starts meanwhile can read.",
+        "core/rights.py",
+        "            return None\n",
+        "            raise reply\n",
+        (OUTAGE + "test_a_client_that_starts_meanwhile_reads[valkey-NOREPLICAS]",),
+    ),
+    Plant(
+        "an approximate trim is sent twice",
+        "What is safe to send twice leaves the same, sent twice.",
+        "core/catalog/streams.py",
+        "    return shape._replace(safe_twice=False) if limited else shape\n",
+        "    return shape\n",
+        ("tests/unit/test_catalog.py::test_safe_twice",),
+    ),
+    Plant(
+        "RESP3 before the first handshake",
+        "An answer is readable, whatever parser the connection has.",
+        "seam/replies.py",
+        "            kind = _AsyncRESP3Parser\n",
+        "            pass\n",
+        ("tests/unit/test_own_replies.py",),
+    ),
     # -- the journal --------------------------------------------------------------------------
     Plant(
         "journal bytes never freed",

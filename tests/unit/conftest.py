@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 
 def _binary(name: str) -> Path:
@@ -52,3 +53,11 @@ def server_port(
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.fixture
+def client(server_port: int) -> Iterator[Redis]:
+    with Redis(port=server_port, protocol=2) as connected:
+        connected.flushall()
+        yield connected
+        connected.flushall()

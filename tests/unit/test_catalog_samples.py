@@ -85,6 +85,7 @@ BITOP AND d k j | BITOP NOT d k
 XADD k * f v | XADD k 1-1 f v g w | XADD k 1-* f v | XADD k MAXLEN ~ 10 LIMIT 5 * f v
 XADD k MINID = 5 * f v | XADD k MAXLEN 10 * f v
 XDEL k 1-1 2 | XACK k g 1-1 2 | XTRIM k MAXLEN 5 | XTRIM k MINID ~ 5-1 LIMIT 3
+XTRIM k MAXLEN ~ 5 | XTRIM k MAXLEN ~ 5 limit 0 | XTRIM k MINID = 5-1
 """
 # Newer than Valkey 9.1: a server that lacks them answers an error
 REDIS_ONLY = """

@@ -80,14 +80,6 @@ def raw(request: pytest.FixtureRequest, server_port: int) -> Iterator[Raw]:
     connection.close()
 
 
-@pytest.fixture
-def client(server_port: int) -> Iterator[Redis]:
-    with Redis(port=server_port, protocol=2) as connected:
-        connected.flushall()
-        yield connected
-        connected.flushall()
-
-
 def lacks(reply: bytes) -> bool:
     """Is it a server without this command?"""
     return reply.startswith(b"-ERR unknown command")
@@ -260,85 +252,6 @@ def test_restore(client: Redis) -> None:
         assert client.pexpiretime("k") == (-1 if ttl == b"0" else FAR)
     refused = shape_of((b"RESTORE", b"k", b"0", payload))
     assert refused.kind is Kind.REFUSED
-
-
-# ---- safe twice
-
-
-def content(client: Redis, key: str) -> object:
-    kind = client.type(key)
-    value: object = None
-    if kind == b"string":
-        value = client.get(key)
-    elif kind == b"hash":
-        fields = sorted(client.hgetall(key).items())
-        value = [(*pair, client.hpexpiretime(key, pair[0])) for pair in fields]
-    elif kind == b"list":
-        value = client.lrange(key, 0, -1)
-    elif kind == b"set":
-        value = sorted(client.smembers(key))
-    elif kind == b"zset":
-        value = client.zrange(key, 0, -1, withscores=True)
-    elif kind == b"stream":
-        value = (client.xrange(key), client.xpending(key, "g")["pending"])
-    return kind, value, client.pexpiretime(key)
-
-
-def populate(client: Redis, rnd: random.Random) -> None:
-    """The keys that the samples use, each of a type by chance."""
-    client.flushall()
-    for key in "kj":
-        kind = rnd.choice(["string", "hash", "list", "set", "zset", "stream"])
-        if kind == "string":
-            client.set(key, "old")
-        elif kind == "hash":
-            client.hset(key, mapping={"f": "old", "g": "old", "h": "old"})
-        elif kind == "list":
-            client.rpush(key, *"eabecdefghie")
-        elif kind == "set":
-            client.sadd(key, *"mnop")
-        elif kind == "zset":
-            client.zadd(key, dict(zip("mnopa", (0, 1, 2, 7, 9), strict=True)))
-        else:
-            for n in range(1, 9):
-                client.xadd(key, {"f": "v"}, id=f"{n}-1")
-            client.xgroup_create(key, "g", "0")
-            client.xreadgroup("g", "c", {key: ">"})
-
-
-def absolute(sample: Sample) -> Sample:
-    return rewritten(sample, FAR) if shape_of(sample).ttl else sample
-
-
-SAFE = [absolute(s) for s in samples(WRITES) if shape_of(s).safe_twice]
-
-
-# An expiry that found no key, and a time to live that a field did not have
-FOUND_NOTHING = (0, [-2], [-2, -2])
-
-
-def applied(client: Redis, run: list[Sample]) -> list[Sample]:
-    """Sends `run`; those that were in effect refused, or were expiries of nothing, are left out."""
-    pipe = client.pipeline(transaction=False)
-    for command in run:
-        pipe.execute_command(*command)  # type: ignore[no-untyped-call]
-    replies = pipe.execute(raise_on_error=False)
-    return [
-        command
-        for command, reply in zip(run, replies, strict=True)
-        if not isinstance(reply, Exception)
-        and not (b"EXPIRE" in command[0] and reply in FOUND_NOTHING)
-    ]
-
-
-@pytest.mark.parametrize("seed", range(100))
-def test_a_run_of_safe_writes_sent_twice_leaves_the_same(client: Redis, seed: int) -> None:
-    rnd = random.Random(seed)
-    populate(client, rnd)
-    run = applied(client, rnd.choices(SAFE, k=rnd.randint(1, 12)))
-    once = [content(client, key) for key in "kj"]
-    applied(client, run)
-    assert [content(client, key) for key in "kj"] == once, [label(command) for command in run]
 
 
 # ---- arguments at random

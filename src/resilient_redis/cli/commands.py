@@ -114,23 +114,25 @@ XREADGROUP GROUP group consumer BLOCK 5000 STREAMS key > | XADD key * field valu
 XADD key MAXLEN ~ 1000 * field value | XADD key NOMKSTREAM * field value | XDEL key 1-0
 XDELEX key IDS 1 1-0 | XDELEX key ACKED IDS 1 1-0 | XACK key group 1-0
 XACKDEL key group IDS 1 1-0 | XACKDEL key group ACKED IDS 1 1-0 | XTRIM key MAXLEN 1000
+XTRIM key MAXLEN ~ 1000 | XADD key IDMPAUTO producer * field value | XREAD MAXCOUNT 9 STREAMS key 0
+XREADGROUP GROUP group consumer CLAIM 5000 STREAMS key >
 
 PUBLISH channel message | SPUBLISH channel message
 
 EVAL script 0 | EVALSHA sha1 0 | FCALL function 0 | EVAL_RO script 0 | EVALSHA_RO sha1 0
-FCALL_RO function 0
+FCALL_RO function 0 | SDIFFCARD 1 key | SUNIONCARD 1 key
 """
 
 # redis.io has no page for these, valkey.io has: https://github.com/redis/docs/tree/63f31f6
 # (content/commands), https://github.com/valkey-io/valkey-doc/tree/fe8f96a (commands). What has
-# no page is in neither.
+# no page is in neither. What is newer than Redis 8.2 has its page on the first one's main branch.
 VALKEY = frozenset({
     "CLIENT CAPA", "CLIENT IMPORT-SOURCE", "CLUSTER CANCELSLOTMIGRATIONS",
     "CLUSTER GETSLOTMIGRATIONS", "CLUSTER MIGRATESLOTS", "CLUSTER SYNCSLOTS", "CLUSTERSCAN",
     "COMMANDLOG GET", "COMMANDLOG HELP", "COMMANDLOG LEN", "COMMANDLOG RESET", "DELIFEQ",
     "SCRIPT SHOW",
 })  # fmt: skip
-NO_PAGE = frozenset({"CLUSTER FLUSHSLOT"})
+NO_PAGE = frozenset({"CLUSTER FLUSHSLOT", "STRALGO"})
 
 INTRODUCTION = """\
 # Commands while Redis is away

@@ -17,8 +17,9 @@ class Mode(Enum):
     BARE = "only writes that are safe to send twice"
 
 
-def try_rights(watermark: bytes) -> Dialogue[tuple[Mode, tuple[str, ...]]]:
-    """The best mode, and the commands whose absence forbids a better one.
+def try_rights(watermark: bytes) -> Dialogue[tuple[Mode, tuple[str, ...]] | None]:
+    """The best mode, and the commands whose absence forbids a better one. None where the server
+    takes no writes now, which says nothing about rights: another connection has to try again.
 
     Both branches of the guard script are run, and it must make EXEC fail. Leaves nothing behind.
     """
@@ -44,8 +45,10 @@ def try_rights(watermark: bytes) -> Dialogue[tuple[Mode, tuple[str, ...]]]:
         name = command[0].decode()
         if not isinstance(reply, ReplyError) or name in ("DISCARD", "UNWATCH"):
             continue  # they are refused where there is nothing to be ended
-        if reply.code in UNAVAILABLE or reply.code in HOLDING:
-            raise reply  # it says nothing about rights: the next connection tries again
+        if reply.code in UNAVAILABLE:
+            raise reply
+        if reply.code in HOLDING:
+            return None
         # Inside a script a forbidden command is an error of the script.
         if name == "EVAL" or is_forbidden(reply):
             missing.add(name)

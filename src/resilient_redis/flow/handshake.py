@@ -52,10 +52,11 @@ def _learn_rights(connection: GuardedSocket) -> Steps[None]:
     breaker = connection.breaker
     breaker.rights_asked = True
     try:
-        breaker.learn_rights(*(yield from _drive(connection, try_rights(breaker.rights_key))))
-    except BaseException:
-        breaker.rights_asked = False
-        raise
+        rights = yield from _drive(connection, try_rights(breaker.rights_key))
+        if rights is not None:
+            breaker.learn_rights(*rights)
+    finally:
+        breaker.rights_asked = breaker.rights_known  # if not, the next connection tries again
 
 
 def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> Steps[T]:

@@ -106,7 +106,8 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
         yield from _fence(breaker, link)
         if not breaker.rights_known:
             rights = yield from link.driving(try_rights(breaker.rights_key))
-            breaker.learn_rights(*rights)
+            if rights is not None:
+                breaker.learn_rights(*rights)
         drain.begin()
         held = yield from link.driving(breaker.replay.run(fresh=link.fresh))
         link.fresh = False

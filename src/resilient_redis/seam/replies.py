@@ -10,6 +10,7 @@ import inspect
 import time
 from typing import Any
 
+from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser, _RESP2Parser, _RESP3Parser
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser, _HiredisParser
 from redis.exceptions import ConnectionError
 
@@ -229,20 +230,31 @@ class ParserHost:
         self.encoder = encoder
 
 
+_FOR_RESP3: dict[type[Any], type[Any]] = {
+    _AsyncRESP2Parser: _AsyncRESP3Parser,
+    _RESP2Parser: _RESP3Parser,
+}
+
+
 class OwnReplies:
     """Puts RESP bytes of ours through a parser like the connection's: decoding, and the types of
     its protocol, come from redis-py itself.
     """
 
-    def __init__(self, parser: Any, encoder: Any) -> None:
+    def __init__(self, parser: Any, encoder: Any, protocol: int) -> None:
         self._host = ParserHost(encoder)
-        self._parser = type(parser)(socket_read_size=65536)
+        kind = type(parser)
+        # redis-py before version 8 gives a connection its parser for RESP3 in the first handshake:
+        # one that never stood has that for RESP2.
+        if protocol == 3:
+            kind = _FOR_RESP3.get(kind, kind)
+        self._parser = kind(socket_read_size=65536)
         self._parser.on_connect(self._host)
 
     @classmethod
     def like(cls, connection: Any) -> OwnReplies:
         """As `connection` of redis-py reads its own."""
-        return cls(connection._parser, connection.encoder)
+        return cls(connection._parser, connection.encoder, int(connection.protocol))
 
     def parse(self, reply: bytes, disable_decoding: bool) -> Any:
         self._host._reader.feed(reply)

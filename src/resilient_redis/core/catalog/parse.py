@@ -17,6 +17,7 @@ NOT_A_FLOAT = "value is not a valid float"
 INVALID_EXPIRE = "invalid expire time"
 NOT_A_RANGE = "min or max is not a valid range item"
 CONDITIONAL = "a conditional write: its answer depends on what is there"
+NEWER = "newer than Redis 8.2 and Valkey 9.1, with which this library is tested"
 
 # string2ll in util.c takes one spelling only: no plus, no blanks, no leading zeros.
 _INTEGER = re.compile(rb"0|-?[1-9][0-9]{0,18}")

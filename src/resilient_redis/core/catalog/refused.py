@@ -6,7 +6,7 @@ Where a group is `safe_twice`, its commands only read: one whose reply was lost 
 from __future__ import annotations
 
 from ..command import Kind, Wire
-from .parse import CONDITIONAL, counted_keys
+from .parse import CONDITIONAL, NEWER, counted_keys
 from .row import (
     Args,
     Row,
@@ -31,6 +31,7 @@ SUBSCRIPTION = "a subscription waits until Redis is back"
 REPLICAS = "only replicas can answer this"
 NEEDS_STREAM = "it is an error where the stream or its group is missing"
 VECTOR_SET = "a module command"
+REMOVED = "Redis 7 has it no more: LCS takes its place"
 
 
 def _migrate_keys(args: Args) -> tuple[bytes, ...]:
@@ -50,8 +51,8 @@ ROWS: tuple[Row, ...] = (
         """, keys=first),
     *refuse(CONDITIONAL, "MSETNX", keys=every_other),
     *refuse(CONDITIONAL, "RENAME, RENAMENX, COPY, SMOVE", keys=first_two),
-    *refuse(MOVES, "LMOVE, RPOPLPUSH", keys=first_two),
-    *refuse(MOVES, "BLMOVE, BRPOPLPUSH", keys=first_two, blocking=True),
+    *refuse(MOVES, "LMOVE, LMOVEM, RPOPLPUSH", keys=first_two),
+    *refuse(MOVES, "BLMOVE, BLMOVEM, BRPOPLPUSH", keys=first_two, blocking=True),
     *refuse(CLAIMS, "XCLAIM, XAUTOCLAIM", keys=first),
     *refuse(NEEDS_STREAM, """
         XGROUP CREATE, XGROUP CREATECONSUMER, XGROUP DELCONSUMER, XGROUP DESTROY, XGROUP SETID
@@ -96,6 +97,7 @@ ROWS: tuple[Row, ...] = (
         COMMAND HELP, COMMAND INFO, COMMAND LIST,
         COMMANDLOG GET, COMMANDLOG HELP, COMMANDLOG LEN,
         CONFIG GET, CONFIG HELP,
+        HOTKEYS GET,
         LATENCY DOCTOR, LATENCY GRAPH, LATENCY HELP, LATENCY HISTOGRAM, LATENCY HISTORY,
         LATENCY LATEST,
         MEMORY DOCTOR, MEMORY HELP, MEMORY MALLOC-STATS, MEMORY STATS,
@@ -115,13 +117,27 @@ ROWS: tuple[Row, ...] = (
         CLUSTER FLUSHSLOTS, CLUSTER FORGET, CLUSTER MEET, CLUSTER MIGRATESLOTS,
         CLUSTER REPLICATE, CLUSTER RESET, CLUSTER SAVECONFIG, CLUSTER SET-CONFIG-EPOCH,
         CLUSTER SETSLOT, CLUSTER SYNCSLOTS,
-        COMMANDLOG RESET, CONFIG RESETSTAT, CONFIG REWRITE, CONFIG SET, LATENCY RESET,
+        COMMANDLOG RESET, CONFIG RESETSTAT, CONFIG REWRITE, CONFIG SET,
+        HOTKEYS RESET, HOTKEYS START, HOTKEYS STOP, LATENCY RESET,
         MEMORY PURGE, MODULE LOAD, MODULE LOADEX, MODULE UNLOAD, SLOWLOG RESET
         """),
     *refuse(ADMIN, "MIGRATE", keys=_migrate_keys),
     *refuse(ADMIN, "PFDEBUG", keys=second),
     *refuse(VECTOR_SET, "VADD, VREM, VSETATTR", keys=first),
     *refuse(VECTOR_SET, """
-        VCARD, VDIM, VEMB, VGETATTR, VINFO, VISMEMBER, VLINKS, VRANDMEMBER, VSIM
+        VCARD, VDIM, VEMB, VGETATTR, VINFO, VISMEMBER, VLINKS, VRANDMEMBER, VRANGE, VSIM
         """, keys=first, safe_twice=True),
+    # redis-py 8.1 has methods for these (Redis 8.4 to 8.8). What they answer where there is nothing
+    # was not seen on a server.
+    *refuse(NEWER, """
+        ARDEL, ARDELRANGE, ARINSERT, ARMSET, ARRING, ARSEEK, ARSET, INCREX, XCFGSET, XNACK
+        """, keys=first),
+    *refuse(NEWER, """
+        ARCOUNT, ARGET, ARGETRANGE, ARGREP, ARINFO, ARLASTITEMS, ARLEN, ARMGET, ARNEXT, AROP,
+        ARSCAN, DIGEST
+        """, keys=first, safe_twice=True),
+    *refuse(NEWER, "SDIFFCARD, SUNIONCARD", keys=counted_keys(1), safe_twice=True),
+    *refuse(NEWER, "HIMPORT SET", keys=second),
+    *refuse(NEWER, "HIMPORT DISCARD, HIMPORT DISCARDALL, HIMPORT PREPARE"),
+    *refuse(REMOVED, "STRALGO", safe_twice=True),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ..command import Shape, Wire
-from .parse import CONDITIONAL, INT_MAX, SYNTAX, at_most_one, integer, options
+from .parse import CONDITIONAL, INT_MAX, NEWER, SYNTAX, at_most_one, integer, none_of, options
 from .row import WRONG_NUMBER, Args, ByArgs, Refuse, Row, read, take, write
 
 INVALID_ID = "invalid stream ID specified as stream command argument"
@@ -56,6 +56,8 @@ def _xadd(args: Args, shape: Shape) -> Shape:
         word = args[at].upper()
         if word == b"NOMKSTREAM":
             raise Refuse(CONDITIONAL)
+        if word in (b"IDMP", b"IDMPAUTO"):
+            raise Refuse(NEWER)
         if word in _TRIMMING and not trimmed:
             at, trimmed = _after_trimming(args, at), True
         elif word in _REFERENCES and not referenced:
@@ -77,11 +79,16 @@ def _check_new_id(arg: bytes) -> None:
 
 
 def _xtrim(args: Args, shape: Shape) -> Shape:
+    """`~` removes no more than LIMIT entries at a time, and has one also where none is given
+    (https://redis.io/docs/latest/commands/xtrim/): a second run would remove more.
+    """
     if args[2].upper() not in _TRIMMING:
         raise Refuse(SYNTAX)
-    found = options(args, _after_trimming(args, 2), dict.fromkeys(_REFERENCES, 0))
+    end = _after_trimming(args, 2)
+    found = options(args, end, dict.fromkeys(_REFERENCES, 0))
     at_most_one(found, *_REFERENCES)
-    return shape
+    limited = args[3] == b"~" and (args[end - 2].upper(), args[end - 1]) != (b"LIMIT", b"0")
+    return shape._replace(safe_twice=False) if limited else shape
 
 
 def _ids_from(start: int) -> ByArgs:
@@ -124,7 +131,8 @@ def _xrange(args: Args, shape: Shape) -> Shape:
 
 
 # What follows each word before STREAMS, so that a group may be called STREAMS too
-_BEFORE_STREAMS = {b"GROUP": 2, b"COUNT": 1, b"BLOCK": 1}
+_NEWER = {b"CLAIM": 1, b"MAXCOUNT": 1, b"MAXSIZE": 1}
+_BEFORE_STREAMS = {b"GROUP": 2, b"COUNT": 1, b"BLOCK": 1, **_NEWER}
 
 
 def _streams_at(args: Args) -> int:
@@ -145,8 +153,9 @@ def _stream_keys(args: Args) -> tuple[bytes, ...]:
 
 def _reading(args: Args, shape: Shape, start: int, flags: tuple[bytes, ...]) -> Shape:
     at = _streams_at(args)
-    known = {**dict.fromkeys(flags, 0), b"COUNT": 1, b"BLOCK": 1}
+    known = {**dict.fromkeys(flags, 0), b"COUNT": 1, b"BLOCK": 1, **_NEWER}
     found = options(args[:at], start, known)
+    none_of(found, *_NEWER, reason=NEWER)
     for count in found.get(b"COUNT", ()):
         integer(count)
     if b"BLOCK" not in found:
