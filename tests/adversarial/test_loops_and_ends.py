@@ -12,6 +12,7 @@ import fakeredis
 import pytest
 import redis
 from redis.asyncio import ConnectionPool, Redis
+from tenacity import wait_fixed
 
 from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection, ResilientRedis
 from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome, until
@@ -88,6 +89,28 @@ async def test_what_one_loop_queues_another_replays(careless: bool) -> None:
 
     await in_loops(body, careless)
     assert (breaker.state, breaker.pending, breaker.dead_letters) == (CLOSED, 0, ())
+
+
+async def test_a_read_alone_starts_the_recovery_in_another_loop() -> None:
+    """Nothing else may come: whoever only reads must not be told for ever that nothing is there."""
+    r: Any = ResilientRedis.from_url(
+        "redis://127.0.0.1:1", failure_threshold=1, recovery_wait=wait_fixed(0.01)
+    )
+
+    def probes() -> int:
+        return r.breaker.snapshot().counters.get("probes", 0)  # type: ignore[no-any-return]
+
+    async def read() -> None:
+        before = probes()
+        assert await r.get(KEY) is None
+        await until(lambda: probes() > before)
+
+    def body(loops: Loops) -> None:
+        loops.run(read)
+        loops.run(read)
+        loops.run(r.aclose)
+
+    await in_loops(body)
 
 
 async def replay_is_in_the_middle(there: Scripted, breaker: RedisCircuitBreaker) -> None:
