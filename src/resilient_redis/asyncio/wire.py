@@ -208,9 +208,10 @@ class GuardedSocket(AbstractConnection):
         # Of a command, or a transaction, whose last byte has not left, nothing has run.
         alone = len(self._sent) == 1 or len(grouped(commands_of(self._sent, self.encoder))) == 1
         self._loss = Sent.NO if alone and unsent(self._writer) else Sent.MAYBE
-        if self._loss is Sent.MAYBE and writes(self._rest()):
+        may_land_late = writes(self._rest())
+        if self._loss is Sent.MAYBE and may_land_late:
             self.breaker.suspect(self.identity)
-        abort(self._writer)
+        abort(self._writer, reset=may_land_late)
 
     def _rest(self) -> list[Command]:
         """What has not taken effect, as far as the replies say."""

@@ -21,11 +21,14 @@ def unsent(writer: asyncio.StreamWriter) -> bool:
     return transport.get_write_buffer_size() > 0
 
 
-def abort(writer: asyncio.StreamWriter) -> None:
+def abort(writer: asyncio.StreamWriter, *, reset: bool) -> None:
     """Closes at once and drops what was not sent. `close` would go on flushing: an 8 MB SET that
     had raised TimeoutError was executed afterwards (SEAM.md).
+
+    `reset`: also what the kernel holds. The other side is told of an error (RST) instead of an end,
+    so that this is for what must not land late.
     """
-    sock = writer.transport.get_extra_info("socket")
+    sock = writer.transport.get_extra_info("socket") if reset else None
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
