@@ -158,7 +158,7 @@ class GuardedConnection(GuardedSubscriber):
                 self.receipts[index] = receipt
         assert isinstance(slot, bytes)
         if self._own is None:
-            self._own = OwnReplies(self._parser, self.encoder)
+            self._own = OwnReplies(self._parser, self.encoder, int(self.protocol))
         reply = await self._own.parse(slot, disable_decoding)
         if self.receipts and not self.in_client:
             return self.with_receipts(reply)

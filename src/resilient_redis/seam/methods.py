@@ -59,7 +59,7 @@ class OfflineReplies:
     def __init__(self, client: Redis) -> None:
         connection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # redis-py
         self._client = client
-        self._own = OwnReplies(connection._parser, connection.encoder)
+        self._own = OwnReplies(connection._parser, connection.encoder, int(connection.protocol))
         self._reply = b""
         self._constants: dict[tuple[bytes, bool], Any] = {}
         self._with_callback = client.response_callbacks

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser
 from redis.exceptions import ConnectionError
 
@@ -189,9 +190,12 @@ class OwnReplies:
     its protocol, come from redis-py itself.
     """
 
-    def __init__(self, parser: Any, encoder: Any) -> None:
+    def __init__(self, parser: Any, encoder: Any, protocol: int) -> None:
         self._host = ParserHost(encoder)
-        self._parser = type(parser)(socket_read_size=65536)
+        kind = type(parser)
+        if protocol == 3 and kind is _AsyncRESP2Parser:
+            kind = _AsyncRESP3Parser  # redis-py before 8 changes over in the handshake
+        self._parser = kind(socket_read_size=65536)
         self._parser.on_connect(self._host)
 
     async def parse(self, reply: bytes, disable_decoding: bool) -> Any:
