@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check bench soak full lint format types cost clean
+.PHONY: help demo test check bench soak full lint format types cost transparency clean
 
 help:
 	@echo 'make demo    an outage of a real server, live, with a verdict (ARGS="--plain" etc. go to it)'
@@ -19,6 +19,7 @@ help:
 	@echo 'make bench   what it costs beside redis-py and other breakers (under 5 minutes; ARGS="replay")'
 	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both)'
 	@echo 'make full    ten times the simulations and the soak of CI: half an hour'
+	@echo 'make transparency    redis-py'"'"'s own tests with the guard put in (REDIS_PY_TESTS=a checkout)'
 	@echo 'make cost    only the healthy-cost gate; UPDATE=1 stores the new figure'
 	@echo 'make lint, make types, make format, make clean'
 
@@ -66,6 +67,11 @@ types: $(STAMP)
 
 cost: $(STAMP)
 	UPDATE_COST='$(UPDATE)' $(BIN)/python -m pytest -s -m cost tests/cost $(ARGS)
+
+# Skipped, loudly, where REDIS_PY_TESTS does not name a checkout of redis-py.
+transparency: $(STAMP)
+	test -z "$$REDIS_PY_TESTS" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[published]'
+	$(BIN)/python -m tests.transparency
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
