@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import redis
+from redis.asyncio.client import PubSub
 
 from resilient_redis.asyncio import RedisCircuitBreaker
 from resilient_redis.events import SubscriptionGap
@@ -219,6 +221,9 @@ async def test_a_closed_pubsub_leaves_an_ordinary_connection(valkey_rig: Rig) ->
 
 
 async def test_sharded_channels_and_run(rig: Rig) -> None:
+    rig.needs("7.0", "sharded pub/sub")
+    if not hasattr(PubSub, "ssubscribe"):
+        pytest.skip(f"redis-py {redis.__version__} has no asynchronous sharded pub/sub")
     breaker = RedisCircuitBreaker(recovery_timeout=0.1)
     async with from_url(rig.port, breaker) as client:
         heard: list[bytes] = []
