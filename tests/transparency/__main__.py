@@ -134,7 +134,7 @@ def run(folder: Path, tests: list[str], *, guard: bool) -> Outcomes:
             cwd=folder,
             env={
                 **os.environ,
-                "PYTHONPATH": str(HERE),
+                "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
                 "TRANSPARENCY_OUTCOMES": str(outcomes),
             },
             stdout=subprocess.PIPE,
