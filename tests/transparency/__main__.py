@@ -105,7 +105,8 @@ def compare(flavour: str, folder: Path, tests: list[str]) -> int:
         print(f"    {difference.nodeid}: {difference.said}")
     failing = {d.nodeid.partition("[")[0] for d in differences}
     for nodeid in sorted(LISTED.keys() - failing):
-        print(f"  listed, and does not differ (any more): {nodeid}")
+        if nodeid.partition("::")[0] in tests:
+            print(f"  listed, and does not differ (any more): {nodeid}")
     if not differences:
         print("  nothing differs, not even a name: the guard was not put in, or nothing ran")
     return len(unlisted) + (not differences)
