@@ -10,7 +10,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check bench soak full lint format types cost clean
+.PHONY: help demo test check bench soak full lint format types cost matrix transparency clean
 
 help:
 	@echo 'make demo    an outage of a real server, live, with a verdict (ARGS="--plain" etc. go to it)'
@@ -19,6 +19,8 @@ help:
 	@echo 'make bench   what it costs beside redis-py and other breakers (under 5 minutes; ARGS="replay")'
 	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both)'
 	@echo 'make full    ten times the simulations and the soak of CI: half an hour'
+	@echo 'make matrix  a selection of the tests on each Python, redis-py and server (ARGS="--all" etc.)'
+	@echo 'make transparency    redis-py'"'"'s own tests with the guard put in (REDIS_PY_TESTS=a checkout)'
 	@echo 'make cost    only the healthy-cost gate; UPDATE=1 stores the new figure'
 	@echo 'make lint, make types, make format, make clean'
 
@@ -34,8 +36,10 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not cost' $(ARGS)
 
-# One run of pytest holds the import rules (tests/test_house.py), the tests and the cost gate.
+# Two older redis-py with a few tests; then one run of pytest holds the import rules
+# (tests/test_house.py), the tests and the cost gate.
 check: lint types
+	$(BIN)/python -m tests.matrix --fast
 	$(BIN)/python -m pytest $(ARGS)
 
 SECONDS ?= 60
@@ -67,6 +71,15 @@ types: $(STAMP)
 cost: $(STAMP)
 	UPDATE_COST='$(UPDATE)' $(BIN)/python -m pytest -s -m cost tests/cost $(ARGS)
 
+# Its environments are in .venv-matrix. `--fast` is part of `check`.
+matrix: $(STAMP)
+	$(BIN)/python -m tests.matrix $(ARGS)
+
+# Skipped, loudly, where REDIS_PY_TESTS does not name a checkout of redis-py.
+transparency: $(STAMP)
+	test -z "$$REDIS_PY_TESTS" || $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[published]'
+	$(BIN)/python -m tests.transparency
+
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf $(VENV) .venv-matrix .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -63,6 +63,8 @@ async def test_it_waits_out_its_own_time(valkey_rig: Rig, name: str) -> None:
 @pytest.mark.parametrize("seconds", [5.0, 0])
 @pytest.mark.parametrize("name", CALLS)
 async def test_it_goes_on_at_the_server(rig: Rig, name: str, seconds: float) -> None:
+    if name == "BLMPOP":
+        rig.needs("7.0", name)
     call, found, fill = CALLS[name]
     breaker = RedisCircuitBreaker(recovery_timeout=0.1)
     async with from_url(rig.port, breaker, socket_timeout=None) as client:

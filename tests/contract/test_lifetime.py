@@ -30,6 +30,7 @@ from tests.contract.helpers import (
     until,
     warm,
 )
+from tests.support.faults import UP
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
@@ -275,3 +276,28 @@ async def test_cancelled_while_connecting(valkey_rig: Rig, name: str) -> None:
         await replies_are_right(client)
         assert (breaker.state, breaker.failures) == (CLOSED, 0)
         assert client.connection_pool._in_use_connections == set()
+
+
+@pytest.mark.parametrize("name, reset", [("GET", False), ("SET", True)])
+async def test_only_what_may_land_late_is_cut_off_with_a_reset(
+    valkey_rig: Rig, name: str, reset: bool
+) -> None:
+    """A cancelled read ends its connection as in redis-py: whoever stands between, a proxy or a
+    load balancer, sees an end and not an error.
+    """
+    async with (
+        ChaosProxy(valkey_rig.port) as proxy,
+        guarded(proxy.port, RedisCircuitBreaker()) as client,
+    ):
+        await warm(client, 1)
+        (link,) = proxy.links
+        fault = proxy.drop_replies()
+        call = asyncio.create_task(CALLS[name](client))
+        await proxy.seen(KEY.encode())
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        await until(lambda: not link.open)
+        assert link.reset[UP] is reset
+        fault.end()
+        await replies_are_right(client)

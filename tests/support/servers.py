@@ -19,6 +19,7 @@ from resilient_redis.cli.aof import Effect, position, read_effects
 from resilient_redis.cli.history import Op
 from resilient_redis.cli.oracle import check
 from resilient_redis.cli.servers import (
+    REDIS_6,
     ServerError,
     ServerProcess,
     find_binary,
@@ -87,7 +88,8 @@ class Rig:
                 *("ACL", "SETUSER", "default", "reset", "on", "nopass", "~*", "&*", "+@all")
             )
             admin.script_flush()
-            admin.function_flush()
+            if self.flavour != REDIS_6:  # functions came with 7.0
+                admin.function_flush()
             admin.flushall()
             admin.config_resetstat()
         except redis.RedisError as error:
@@ -120,6 +122,11 @@ class Rig:
                 retry=Retry(ConstantBackoff(0.01), 3),
             )
         return self._client
+
+    def needs(self, version: str, what: str) -> None:
+        """Skips the test on Redis 6.2: `what` came with `version`."""
+        if self.flavour == REDIS_6:
+            pytest.skip(f"{what} came with Redis {version}")
 
     def connections(self) -> int:
         """How many clients are connected, the rig's own not counted."""

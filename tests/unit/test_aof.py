@@ -54,6 +54,12 @@ def test_aof_databases_transactions_annotations_and_several_files(tmp_path: Path
     assert position(tmp_path) == len(first) + len(second)
 
 
+def test_aof_in_one_file_as_before_redis_7(tmp_path: Path) -> None:
+    (tmp_path / "appendonly.aof").write_bytes(_resp("SELECT 1", "SET a 1"))
+    assert [(e.db, e.args) for e in read_effects(tmp_path)] == [(1, (b"SET", b"a", b"1"))]
+    assert read_effects(tmp_path, position(tmp_path)) == []
+
+
 def test_aof_torn_at_every_byte_gives_the_whole_commands(tmp_path: Path) -> None:
     data = _resp("SELECT 0", "SET a 1", "MULTI", "SET b 1", "EXEC", "#TS:17", "SET c 1")
     ends = [end for _, end, _ in parse(data)]

@@ -16,7 +16,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from resilient_redis.cli import servers
-from resilient_redis.cli.servers import REDIS, VALKEY, ServerError, ServerProcess, find_binary
+from resilient_redis.cli.servers import (
+    REDIS,
+    REDIS_6,
+    VALKEY,
+    ServerError,
+    ServerProcess,
+    find_binary,
+)
 from tests.support.servers import Rig, Rigs, own_rig
 
 pytest_plugins = ["tests.support.fixtures"]
@@ -33,7 +40,7 @@ def gone(pid: int) -> bool:
 
 
 def test_what_is_available() -> None:
-    assert set(servers.available()) <= {VALKEY, REDIS}
+    assert set(servers.available()) <= {VALKEY, REDIS, REDIS_6}
     assert servers.pick(()) is None
 
 

@@ -150,9 +150,9 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
     async def _shut(self) -> None:
         await self.disconnect(nowait=True)
 
-    def _abort(self) -> None:
+    def _abort(self, *, reset: bool) -> None:
         assert self._writer is not None
-        abort(self._writer)
+        abort(self._writer, reset=reset)
 
     def _unsent(self) -> bool:
         assert self._writer is not None

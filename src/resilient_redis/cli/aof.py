@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DIRECTORY = "appendonlydir"  # the default of `appenddirname`
+ONE_FILE = "appendonly.aof"  # and of `appendfilename`: Redis before 7.0 has no directory
 TIMESTAMP = b"#TS"  # not the name of any command
 
 
@@ -40,6 +41,8 @@ class Effect:
 def aof_files(directory: Path) -> list[Path]:
     """The files that the manifest lists: base first, then the incremental ones in order."""
     folder = directory / DIRECTORY
+    if not folder.is_dir() and (directory / ONE_FILE).is_file():
+        return [directory / ONE_FILE]
     if not folder.is_dir():
         raise AOFError(f"no {DIRECTORY} in {directory}: does the server run with appendonly yes?")
     manifests = sorted(folder.glob("*.manifest"))

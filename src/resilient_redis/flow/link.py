@@ -50,9 +50,9 @@ class Template(NamedTuple):
 class LinkBase(ABC):
     """One raw connection after redis-py's own handshake. Of one holder: it needs no lock."""
 
-    def __init__(self, template: Template) -> None:
-        self._connection = template.make()
-        self._timeout = template.timeout
+    def __init__(self, connection: Any, timeout: float) -> None:
+        self._connection = connection
+        self._timeout = timeout
         self._replies = make_reader()
         self.identity: Identity | None = None
         self.fresh = True  # no replay has run on it

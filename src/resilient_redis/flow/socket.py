@@ -112,8 +112,10 @@ class GuardedSocket:
         """Waits. Closes the socket now; one with unanswered calls is aborted."""
 
     @abstractmethod
-    def _abort(self) -> None:
-        """Nothing that was not sent may be sent after this, and whoever waits is woken."""
+    def _abort(self, *, reset: bool) -> None:
+        """Nothing that was not sent may be sent after this, and whoever waits is woken. `reset`:
+        also what the kernel holds.
+        """
 
     @abstractmethod
     def _unsent(self) -> bool:
@@ -248,9 +250,10 @@ class GuardedSocket:
         # Of a command, or a transaction, whose last byte has not left, nothing has run.
         alone = len(sent) == 1 or len(grouped(commands_of(sent, self.encoder))) == 1
         self._loss = Sent.NO if alone and self._unsent() else Sent.MAYBE
-        if self._loss is Sent.MAYBE and writes(self._rest()):
+        may_land_late = writes(self._rest())
+        if self._loss is Sent.MAYBE and may_land_late:
             self.breaker.suspect(self.identity)
-        self._abort()
+        self._abort(reset=may_land_late)
 
     def _rest(self) -> list[Command]:
         """What has not taken effect, as far as the replies say."""

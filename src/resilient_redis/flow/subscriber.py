@@ -136,6 +136,6 @@ class GuardedSubscriber(GuardedSender):
         if self._opening is None and self._subscribes_again():
             self._lost_sight()
             if self._has_socket():
-                self._abort()
+                self._abort(reset=False)
             return
         super().outage()

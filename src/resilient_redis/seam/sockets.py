@@ -22,11 +22,14 @@ def unsent(writer: asyncio.StreamWriter) -> bool:
     return transport.get_write_buffer_size() > 0
 
 
-def abort(writer: asyncio.StreamWriter) -> None:
+def abort(writer: asyncio.StreamWriter, *, reset: bool) -> None:
     """Closes at once and drops what was not sent. `close` would go on flushing: an 8 MB SET that
     had raised TimeoutError was executed afterwards (SEAM.md).
+
+    `reset`: also what the kernel holds. The other side is told of an error (RST) instead of an end,
+    so that this is for what must not land late.
     """
-    sock = writer.transport.get_extra_info("socket")
+    sock = writer.transport.get_extra_info("socket") if reset else None
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
@@ -64,12 +67,13 @@ def make_room(writer: asyncio.StreamWriter | None) -> None:
 # -- sockets that block -----------------------------------------------------------------------
 
 
-def cut_off(sock: socket.socket) -> None:
+def cut_off(sock: socket.socket, *, reset: bool) -> None:
     """Nothing that was not sent may be sent after this; whoever waits at `sock` is woken, and
-    closes it: closed by another thread, its number could be somebody else's by then.
+    closes it: closed by another thread, its number could be somebody else's by then. `reset`: see
+    `abort`.
     """
     try:
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
+        if reset and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
         socket.socket.shutdown(sock, socket.SHUT_RDWR)  # TLS has one of its own, which forgets
     except OSError:

@@ -143,7 +143,7 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     def open_link(self) -> Link:
         assert self.template is not None
-        link = Link(self.template)
+        link = Link(self.template.make(), self.template.timeout)
         run(self.lock, link.opening(self.clock))
         return link
 
@@ -213,7 +213,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         assert self.template is not None
         template = self.template._replace(timeout=seconds)
         try:
-            yield from Link(template).asking()
+            yield from Link(template.make(), seconds).asking()
         except Exception as error:  # noqa: BLE001 - it is classified, and nobody waits for this
             found = error
         self._asked(era, asked, found)

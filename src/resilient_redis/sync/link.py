@@ -41,5 +41,5 @@ class Link(LinkBase):
     def abort(self) -> None:
         sock = self._connection._sock
         if sock is not None:
-            cut_off(sock)
+            cut_off(sock, reset=True)
         self._connection.disconnect()

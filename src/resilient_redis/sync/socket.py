@@ -143,7 +143,7 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
             opening.over.wait(seconds)
 
     def _interrupt_opening(self) -> None:
-        self._abort()
+        self._abort(reset=False)
 
     def _connect_stock(self) -> None:
         # retry_socket_connect: no retry of redis-py inside ours (110 connects for one command).
@@ -192,10 +192,10 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
     def _shut(self) -> None:
         self.disconnect()
 
-    def _abort(self) -> None:
+    def _abort(self, *, reset: bool) -> None:
         # Not the one that the child of a fork shares with its parent.
         if (sock := self._sock) is not None and os.getpid() == self.pid:
-            cut_off(sock)
+            cut_off(sock, reset=reset)
 
     def _unsent(self) -> bool:
         # Only who sends knows: a TLS record may be split anywhere, and another thread who cuts this

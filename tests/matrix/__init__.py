@@ -1,0 +1,1 @@
+"""The supported versions of Python, redis-py and the servers, each with each: `make matrix`."""

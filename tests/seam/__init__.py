@@ -1,0 +1,1 @@
+"""What of redis-py's inside is leaned on, and whether it is still there."""

@@ -1,0 +1,1 @@
+"""redis-py's own published tests, with and without the guard: `make transparency`."""
