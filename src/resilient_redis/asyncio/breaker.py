@@ -122,6 +122,8 @@ class RedisCircuitBreaker(BreakerBase):
         self._hang_check: asyncio.Task[None] | None = None
         self._waiting: set[asyncio.Future[None]] = set()
         self._resting: asyncio.Future[None] | None = None
+        self.denied = False  # Redis answers, and does not let this user in
+        self.denials = 0
         self._closed = False
         self._answers = 0
         self.client: Any = None
@@ -253,10 +255,15 @@ class RedisCircuitBreaker(BreakerBase):
         self._resting = self.adopt().create_future()
         await asyncio.wait({self._resting}, timeout=seconds)
 
+    def end_rest(self) -> None:
+        """The next look at the server is due now."""
+        if self._resting is not None and not self._resting.done():
+            self._resting.set_result(None)
+
     async def wait_drained(self, seconds: float) -> None:
         """Until the gate is open, the breaker is not closed, or the time is over."""
-        until = self.clock() + seconds
-        while self.closed and not self.gate_open and self._held is None:
+        until, before = self.clock() + seconds, self.denials
+        while self.closed and not self.gate_open and self._held is None and self.denials == before:
             left = until - self.clock()
             if left <= 0:
                 return
@@ -264,8 +271,8 @@ class RedisCircuitBreaker(BreakerBase):
 
     async def wait_recovered(self, seconds: float | None) -> None:
         """Until commands go to the server again, or the time is over; None is for ever."""
-        until = None if seconds is None else self.clock() + seconds
-        while not (self.closed and self.gate_open):
+        until, before = None if seconds is None else self.clock() + seconds, self.denials
+        while not (self.closed and (self.gate_open or self.denials != before)):
             left = 3600.0 if until is None else until - self.clock()
             if left <= 0:
                 return
@@ -346,8 +353,7 @@ class RedisCircuitBreaker(BreakerBase):
             return await self._object.flush()
         before, until = self.replay.applied_count, self.clock() + self.drain_wait
         self.start_recovery()
-        if self._resting is not None and not self._resting.done():
-            self._resting.set_result(None)
+        self.end_rest()
         while self.pending and self._held is None and (left := until - self.clock()) > 0:
             await self.pause(left)
         return self.replay.applied_count - before

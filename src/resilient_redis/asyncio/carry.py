@@ -119,6 +119,9 @@ class GuardedSender(GuardedSocket):
             self._until = began + breaker.deadline
         until, away = self._until, False
         while True:
+            # The recovery may not log in: who has waited for it tries, and raises as in redis-py.
+            if breaker.denied and breaker.closed and not await self._ready(breaker.deadline):
+                await self._pause()
             waited = breaker.clock() - start
             blocked = breaker.clock() - at
             decision = breaker.decide(batch, waited >= breaker.drain_wait, away, blocked)

@@ -71,7 +71,8 @@ class Link:
             asks = pack((b"PING",)) + pack((b"CLIENT", b"INFO"))
             pong, info = await link.exchange(Exchange(asks, 2))
             # Any other error (NOPERM, MISCONF: PING is refused like a write) is an answer.
-            if isinstance(pong, ReplyError) and pong.code in UNAVAILABLE:
+            # NOAUTH: where redis-py asks nothing as it connects, nobody has been told before.
+            if isinstance(pong, ReplyError) and pong.code in (*UNAVAILABLE, "NOAUTH"):
                 raise parse_error(link._connection, pong.message)
         except BaseException:
             link.abort()

@@ -15,7 +15,7 @@ from ..core.rights import try_rights
 from ..drain import Drain
 from ..events import ProbeFailed
 from ..observers import logger
-from ..seam.failures import OUTAGE
+from ..seam.failures import OUTAGE, is_denial
 from .link import Link
 
 if TYPE_CHECKING:
@@ -58,14 +58,14 @@ async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | N
     """A connection to a server that answers; closes the breaker if it was open."""
     if old is not None:
         old.abort()
-    if not breaker.closed or old is not None:
+    if not breaker.closed or old is not None or breaker.denied:
         # A forced-open breaker has no permit to give; it sleeps until it is reset.
         await breaker.rest(breaker.next_wait())
     if breaker.closed:
         link = await _open(breaker)
         if link is None and breaker.gate_open:
             await asyncio.sleep(breaker.next_wait())  # only a watermark is left to be deleted
-        elif link is None and breaker.closed:
+        elif link is None and not breaker.denied and breaker.closed:
             breaker.trip(Cause.REPLAY_FAILED, "no connection")
         return link
     taken = breaker.take_permit()
@@ -74,7 +74,7 @@ async def _reconnect(breaker: RedisCircuitBreaker, old: Link | None) -> Link | N
     answered = False
     try:
         link = await _open(breaker)
-        answered = link is not None
+        answered = link is not None or breaker.denied
     finally:
         # Also when cancelled: a permit that is not given back would block every later probe.
         breaker.give_back(taken, answered)
@@ -87,11 +87,31 @@ async def _open(breaker: RedisCircuitBreaker) -> Link | None:
         return None
     breaker.counters["probes"] += 1
     try:
-        return await Link.open(breaker.template, breaker.clock)
-    except FAILURES as error:
+        link = await Link.open(breaker.template, breaker.clock)
+    except Exception as error:  # noqa: BLE001 - a credential provider may raise what it likes
         breaker.note_error(error)
         breaker.emit(ProbeFailed(breaker.name, breaker.clock(), type(error).__name__))
+        denied = is_denial(error) or not isinstance(error, FAILURES)
+        deny(breaker, type(error).__name__ if denied else "")
         return None
+    deny(breaker, "")
+    return link
+
+
+def deny(breaker: RedisCircuitBreaker, error: str) -> None:
+    """Redis does not let the recovery in (`error`, a class name), or does again ("").
+
+    That is no outage. The breaker is closed and its gate shut: each command tries for itself, and
+    raises what redis-py raises.
+    """
+    if error and not breaker.denied:
+        waiting = breaker.pending
+        logger.warning(
+            "%s: Redis does not let us in (%s): %d writes wait", breaker.name, error, waiting
+        )
+    breaker.denied = bool(error)
+    breaker.denials += breaker.denied
+    breaker.wake()
 
 
 async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:

@@ -78,8 +78,8 @@ class GuardedSocket(AbstractConnection):
         self._introduced = False  # on this socket, by `on_connect_check_health`
         self._opening: asyncio.Task[None] | None = None  # its traffic passes the guard by
         super().__init__(**kwargs)
-        if self.breaker.template is None:
-            self.breaker.template = Template(_stock(type(self)), kwargs, self.breaker.probe_timeout)
+        self._template = Template(_stock(type(self)), kwargs, self.breaker.probe_timeout)
+        self.breaker.template = self.breaker.template or self._template
 
     @property
     def retry(self) -> Retry:
@@ -130,6 +130,8 @@ class GuardedSocket(AbstractConnection):
         error = await self._past_the_guard(self._connect_and_introduce(), seconds)
         self._reused, self._tied, self._loss = False, Tie.NOT, None
         if error is None:
+            breaker.template = self._template  # with the password that is right now
+            breaker.end_rest()
             return True
         await self._failed(era, error)
         return False
