@@ -16,7 +16,7 @@ from redis.auth.token import SimpleToken
 from redis.credentials import CredentialProvider, StreamingCredentialProvider
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection
+from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker, ResilientConnection
 from tests.breadth.story import QUICK, in_use, quick
 from tests.contract.helpers import (
     CLOSED,
@@ -383,3 +383,25 @@ async def test_new_tokens_on_a_healthy_server(rig: Rig) -> None:
         assert rig.connections_received() == connected
         assert rig.calls("auth") == 3  # two that were free, one when it came back to the pool
         assert not in_use(client)
+
+
+async def test_a_new_token_while_redis_is_away(rig: Rig) -> None:
+    """redis-py logs a connection in again as it goes back to the pool: there is none to log in."""
+    async with streaming(rig) as (proxy, client, provider):
+        breaker = client._breaker
+        await client.rpush("l", "0")
+        await goes_away(proxy, client, breaker)
+        waiting = asyncio.create_task(client.blpop("other", 0.2))
+        await until(lambda: in_use(client))
+        try:
+            await provider.renew(NEW)
+        except CommandRefused:
+            pass  # AUTH on a connection that is free: it raises where Redis is away, as in redis-py
+        user(rig, NEW)
+        await client.rpush("l", "1")
+        assert await waiting is None
+        assert not in_use(client)
+        await proxy.accept()
+        await recovered(breaker)
+        assert await client.lrange("l", 0, -1) == [b"0", b"1"]
+        assert breaker.dead_letters == ()

@@ -38,6 +38,21 @@ class GuardedConnection(GuardedSubscriber):
         """A subclass whose connections use `breaker`, for where only a class can be given."""
         return type(cls.__name__, (cls,), {"bound_breaker": breaker, "__module__": cls.__module__})
 
+    async def re_auth(self) -> None:
+        """redis-py's, as a connection goes back to its pool after a provider has a new token.
+
+        One that is not up logs in with that anyway, when it is.
+        """
+        if self._re_auth_token is None:
+            return
+        era, error = self.breaker.era, None
+        if self._usable():
+            login = super().re_auth()  # type: ignore[no-untyped-call]  # redis-py
+            error = await self._past_the_guard(login, self.breaker.deadline)
+        self._re_auth_token = None
+        if error is not None:
+            await self._failed(era, error)
+
     # -- replies --------------------------------------------------------------------------
 
     async def read_response(
