@@ -319,6 +319,22 @@ def user(name: str) -> tuple[str, ...]:
     return (name, "reset", "on", f">{PASSWORD}", f"~{name}:*", "&*", "+@all")
 
 
+async def test_one_user_by_two_names(valkey_rig: Rig) -> None:
+    """Who gives no name is "default": that is one user, and one breaker serves both."""
+    breaker = quick()
+    clients = [
+        Redis.from_url(url, connection_class=ResilientConnection, breaker=breaker)
+        for url in (
+            valkey_rig.url,
+            f"redis://default:any@127.0.0.1:{valkey_rig.port}/0",
+        )
+    ]
+    for client in clients:
+        assert await client.get("k") is None
+        await client.aclose()
+    await breaker.aclose()
+
+
 @pytest.mark.parametrize("rules", ["-set", "-eval -script", "-watch", "-multi"])
 async def test_a_user_without_a_right_that_replay_needs(rig: Rig, rules: str) -> None:
     """Without SET the watermark cannot stand, and what is not safe twice is refused from the

@@ -383,9 +383,9 @@ class GuardedSocket(AbstractConnection):
 
 def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """What one breaker stands for: where, and as whom."""
-    # Who gives a provider is whom it names, which nobody knows yet: another one is somebody else.
+    # Whom a provider names nobody knows yet: another one is somebody else, unless it says.
     provider = kwargs.get("credential_provider")
-    user = kwargs.get("username") or getattr(provider, "username", None) or provider
+    user = kwargs.get("username") or getattr(provider, "username", provider) or "default"
     if kwargs.get("path"):
         return (str(kwargs["path"]), user)
     return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
