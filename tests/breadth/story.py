@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker
+from resilient_redis.asyncio import (
+    CommandRefused,
+    RedisCircuitBreaker,
+    ResilientConnection,
+    ResilientRedis,
+)
 from tests.contract.helpers import OPEN, PASSWORD, Client, recovered, until
 from tests.contract.recovery_helpers import watermarks
 from tests.support.servers import Rig
@@ -134,3 +142,39 @@ def in_use(client: Client) -> set[Any]:
 async def nothing_is_left(rig: Rig) -> None:
     """Whoever was connected to the server has gone."""
     await until(lambda: rig.connections() == 0)
+
+
+# -- three ways in, for what is asked of each ------------------------------------------------------
+
+
+@asynccontextmanager
+async def by_class(url: str, **options: Any) -> AsyncIterator[tuple[Any, RedisCircuitBreaker]]:
+    """`options` are the breaker's."""
+    breaker = quick(**options)
+    client = Redis.from_url(url, connection_class=ResilientConnection, breaker=breaker)
+    try:
+        yield client, breaker
+    finally:
+        await client.aclose()
+        await breaker.aclose()
+
+
+@asynccontextmanager
+async def by_facade(url: str, **options: Any) -> AsyncIterator[tuple[Any, RedisCircuitBreaker]]:
+    async with ResilientRedis.from_url(url, **{**QUICK, **options}) as client:
+        yield client, client.breaker
+
+
+@asynccontextmanager
+async def over_a_client(url: str, **options: Any) -> AsyncIterator[tuple[Any, RedisCircuitBreaker]]:
+    """redis-py's own client, with its default retry of 10."""
+    client = Redis(host="127.0.0.1", port=int(url.rpartition(":")[2].partition("/")[0]))
+    breaker = quick(client, **options)
+    try:
+        yield client, breaker
+    finally:
+        await client.aclose()
+        await breaker.aclose()
+
+
+every_way = pytest.mark.parametrize("way", [by_class, by_facade, over_a_client])

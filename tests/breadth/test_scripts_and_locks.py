@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, LockNotOwnedError, NoScriptError, RedisError, ResponseError
 
@@ -17,12 +15,9 @@ from resilient_redis.asyncio import (
     CommandRefused,
     OutcomeUnknown,
     Policy,
-    RedisCircuitBreaker,
-    ResilientConnection,
-    ResilientRedis,
     Rule,
 )
-from tests.breadth.story import QUICK, goes_down, in_use, quick
+from tests.breadth.story import by_class, by_facade, every_way, goes_down, in_use
 from tests.contract.helpers import OPEN, outcome, recovered, until
 from tests.contract.recovery_helpers import guarded
 from tests.support.proxy import ChaosProxy
@@ -33,37 +28,6 @@ pytestmark = pytest.mark.server
 
 COUNTS = "return redis.call('INCR', KEYS[1])"
 
-
-@asynccontextmanager
-async def by_class(url: str, **options: Any) -> AsyncIterator[tuple[Any, RedisCircuitBreaker]]:
-    breaker = quick(**options)
-    client = Redis.from_url(url, connection_class=ResilientConnection, breaker=breaker)
-    try:
-        yield client, breaker
-    finally:
-        await client.aclose()
-        await breaker.aclose()
-
-
-@asynccontextmanager
-async def by_facade(url: str, **options: Any) -> AsyncIterator[tuple[Any, RedisCircuitBreaker]]:
-    async with ResilientRedis.from_url(url, **{**QUICK, **options}) as client:
-        yield client, client.breaker
-
-
-@asynccontextmanager
-async def over_a_client(url: str, **options: Any) -> AsyncIterator[tuple[Any, RedisCircuitBreaker]]:
-    """redis-py's own client, with its default retry of 10."""
-    client = Redis(host="127.0.0.1", port=int(url.rpartition(":")[2].partition("/")[0]))
-    breaker = quick(client, **options)
-    try:
-        yield client, breaker
-    finally:
-        await client.aclose()
-        await breaker.aclose()
-
-
-every_way = pytest.mark.parametrize("way", [by_class, by_facade, over_a_client])
 
 # -- locks -----------------------------------------------------------------------------------------
 
