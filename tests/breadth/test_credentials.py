@@ -405,3 +405,53 @@ async def test_a_new_token_while_redis_is_away(rig: Rig) -> None:
         await recovered(breaker)
         assert await client.lrange("l", 0, -1) == [b"0", b"1"]
         assert breaker.dead_letters == ()
+
+
+# -- a provider that takes its time ----------------------------------------------------------------
+
+
+class Slow(Vault):
+    """A token service that takes longer than any patience with a server."""
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        found = await super().get_credentials_async()
+        await asyncio.sleep(0.35)
+        return found
+
+
+async def test_a_provider_that_takes_longer_than_a_deadline(valkey_rig: Rig) -> None:
+    """It is not the server that is silent: the command takes as long, as in redis-py, and each
+    connection asks once.
+    """
+    user(valkey_rig)
+    breaker, slow = quick(deadline=0.1, probe_timeout=0.1), Slow()
+    async with (
+        ChaosProxy(valkey_rig.port) as proxy,
+        as_app(proxy, breaker, credential_provider=slow) as client,
+    ):
+        events = events_of(breaker)
+        calls = [client.incr("n"), client.incr("n"), client.rpush("l", 0)]
+        assert sorted(await asyncio.gather(*calls)) == [1, 1, 2]
+        assert slow.asked == 3
+        assert opened(events) == []
+        await goes_away(proxy, client, breaker)
+        await client.rpush("l", 1)
+        await proxy.accept()
+        await recovered(breaker)
+        assert await client.lrange("l", 0, -1) == [b"0", b"1"]
+        assert len(opened(events)) == 1
+
+
+async def test_a_server_that_is_silent_after_the_provider_has_spoken(valkey_rig: Rig) -> None:
+    user(valkey_rig)
+    breaker, slow = quick(deadline=0.1, probe_timeout=0.1), Slow()
+    async with (
+        ChaosProxy(valkey_rig.port) as proxy,
+        as_app(proxy, breaker, credential_provider=slow) as client,
+    ):
+        proxy.half_open()
+        assert await asyncio.wait_for(client.get(KEY), 2.0) is None
+        assert breaker.state == OPEN
+        proxy.half_open(False)
+        await recovered(breaker)
+        assert await client.get(KEY) is None

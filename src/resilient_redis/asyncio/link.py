@@ -47,6 +47,15 @@ class Template(NamedTuple):
         )
 
 
+def class_under(connection: AbstractConnection, guard: type) -> type[AbstractConnection]:
+    """The class of redis-py, or the user's, that `guard` was mixed into."""
+    return next(
+        base
+        for base in type(connection).__mro__
+        if issubclass(base, AbstractConnection) and not issubclass(base, guard)
+    )
+
+
 class Link:
     """One raw connection after redis-py's own handshake."""
 

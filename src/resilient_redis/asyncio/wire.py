@@ -24,9 +24,10 @@ from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.sockets import abort, nobody_awaits_its_end, unsent
 from .breaker import RedisCircuitBreaker
+from .credentials import time_apart
 from .ending import end
 from .handshake import introduce
-from .link import Template
+from .link import Template, class_under
 from .retry import GuardedRetry
 from .shared import shared_breaker
 
@@ -77,8 +78,11 @@ class GuardedSocket(AbstractConnection):
         self._loss: Sent | None = None  # what is known of the calls on a socket that was closed
         self._introduced = False  # on this socket, by `on_connect_check_health`
         self._opening: asyncio.Task[None] | None = None  # its traffic passes the guard by
+        self.asks_elsewhere = False  # a credential provider, in a handshake
         super().__init__(**kwargs)
-        self._template = Template(_stock(type(self)), kwargs, self.breaker.probe_timeout)
+        self._template = Template(
+            class_under(self, GuardedSocket), kwargs, self.breaker.probe_timeout
+        )
         self.breaker.template = self.breaker.template or self._template
 
     @property
@@ -159,9 +163,9 @@ class GuardedSocket(AbstractConnection):
             # A reply is a sign of life: a handshake is several round trips, and may take longer.
             while not task.done():
                 left = self._sent_at + max(seconds, 0.001) - breaker.clock()
-                if left <= 0:
+                if left <= 0 and not self.asks_elsewhere:
                     await end(task)
-                await asyncio.wait({task}, timeout=left)
+                await asyncio.wait({task}, timeout=left if left > 0 else breaker.deadline)
         except BaseException:
             # The caller was cancelled: half a handshake must not be left on the connection.
             await end(task)
@@ -184,7 +188,8 @@ class GuardedSocket(AbstractConnection):
         """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
         asked after that.
         """
-        await super().on_connect_check_health(check_health=check_health)
+        with time_apart(self):
+            await super().on_connect_check_health(check_health=check_health)
         await introduce(self)
         self._introduced = True
 
@@ -389,12 +394,3 @@ def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
     if kwargs.get("path"):
         return (str(kwargs["path"]), user)
     return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
-
-
-def _stock(guarded: type[AbstractConnection]) -> type[AbstractConnection]:
-    """redis-py's own class underneath."""
-    return next(
-        base
-        for base in guarded.__mro__
-        if issubclass(base, AbstractConnection) and not issubclass(base, GuardedSocket)
-    )
