@@ -335,10 +335,10 @@ async def test_one_user_by_two_names(valkey_rig: Rig) -> None:
     await breaker.aclose()
 
 
-@pytest.mark.parametrize("rules", ["-set", "-eval -script", "-watch", "-multi"])
+@pytest.mark.parametrize("rules", ["-set", "-eval -script", "-watch", "resetkeys ~l ~h ~gone"])
 async def test_a_user_without_a_right_that_replay_needs(rig: Rig, rules: str) -> None:
-    """Without SET the watermark cannot stand, and what is not safe twice is refused from the
-    start; without EVAL the replay is slower and exactly once all the same.
+    """Without SET or its key the watermark cannot stand, and what is not safe twice is refused from
+    the start; without EVAL the replay is slower and exactly once all the same.
     """
     rig.acl("app", "reset", "on", f">{PASSWORD}", "~*", "&*", "+@all", *rules.split())
     once = rules.startswith("-eval")

@@ -31,10 +31,11 @@ SCANS: dict[str, Callable[[Any], AsyncIterator[Any]]] = {
 
 
 async def fill(client: Any) -> None:
-    pipe = client.pipeline(transaction=False)
-    for n in range(MANY):
-        pipe.set(f"key:{n}", n).hset("h", f"f{n}", n).sadd("s", f"m{n}").zadd("z", {f"m{n}": n})
-    await pipe.execute()
+    numbers = range(MANY)
+    await client.mset({f"key:{n}": n for n in numbers})
+    await client.hset("h", mapping={f"f{n}": n for n in numbers})
+    await client.sadd("s", *(f"m{n}" for n in numbers))
+    await client.zadd("z", {f"m{n}": n for n in numbers})
 
 
 @every_way
