@@ -451,7 +451,7 @@ async def test_a_server_that_is_silent_after_the_provider_has_spoken(valkey_rig:
     ):
         proxy.half_open()
         assert await asyncio.wait_for(client.get(KEY), 2.0) is None
-        assert breaker.state == OPEN
+        assert breaker.state != CLOSED
         proxy.half_open(False)
         await recovered(breaker)
         assert await client.get(KEY) is None

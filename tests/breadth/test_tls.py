@@ -13,7 +13,7 @@ import pytest
 from resilient_redis.asyncio import OutcomeUnknown, RedisCircuitBreaker, ResilientRedis
 from resilient_redis.seam.sockets import unsent
 from tests.breadth.story import QUICK, Place, in_use
-from tests.contract.helpers import CLOSED, OPEN, outcome, recovered, until
+from tests.contract.helpers import CLOSED, outcome, recovered, until
 from tests.contract.recovery_helpers import raised
 from tests.support.faults import DOWN, FIN, RST
 from tests.support.proxy import ChaosProxy
@@ -117,7 +117,7 @@ async def test_a_handshake_that_nobody_answers(place: Place) -> None:
     async with encrypted(place) as (proxy, client, breaker):
         proxy.half_open()
         assert await outcome(asyncio.wait_for(client.get("k"), 2.0)) is None
-        assert breaker.state == OPEN
+        assert breaker.state != CLOSED
         assert await client.set("k", "v") is True
         proxy.half_open(False)
         await recovered(breaker)
