@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from redis._parsers import _AsyncRESP2Parser
 from redis.asyncio.client import PubSub
-from redis.exceptions import ConnectionError
 
 from resilient_redis.asyncio import CommandRefused, ResilientRedis
 from resilient_redis.events import SubscriptionGap
@@ -306,15 +305,3 @@ async def test_a_pool_that_is_disconnected_under_a_subscriber(rig: Rig) -> None:
             await published(rig, "a", "2")
             await until(lambda: len(heard) == 2)
             assert breaker.state != OPEN
-
-
-async def test_a_connection_error_of_another_kind_is_raised(rig: Rig) -> None:
-    """A subscriber whose server is too full to take him is told so, as in redis-py."""
-    async with by_facade(rig.url) as (client, breaker):
-        await nothing_is_left(rig)  # of the tests before
-        rig.max_clients(0)
-        pubsub = client.pubsub()
-        with pytest.raises(ConnectionError, match="max number of clients"):
-            await pubsub.subscribe("a")
-        assert breaker.failures == 0
-        await pubsub.aclose()
