@@ -15,6 +15,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.auth.token import SimpleToken
 from redis.credentials import CredentialProvider, StreamingCredentialProvider
 from redis.exceptions import AuthenticationError, NoPermissionError
+from tenacity import wait_chain, wait_fixed
 
 from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker, ResilientConnection
 from tests.breadth.story import QUICK, in_use, quick
@@ -177,6 +178,25 @@ async def test_the_right_password_is_found_without_traffic(rig: Rig) -> None:
         vault.password = NEW
         await recovered(breaker)
         assert await client.lrange("l", 0, -1) == [b"0", b"1", b"2", b"3"]
+
+
+async def test_who_gets_in_calls_the_recovery(valkey_rig: Rig) -> None:
+    """Not for the rest of a long wait is he kept from what is true."""
+    vault = Vault()
+    waits = {
+        "recovery_wait": wait_chain(*[wait_fixed(0.01)] * 3, wait_fixed(30)),
+        "drain_wait": 5.0,
+    }
+    async with rotated(valkey_rig, provider=vault, recovery_timeout=30.0, **waits) as (
+        _,
+        client,
+        breaker,
+    ):
+        await until(lambda: breaker.state == CLOSED)
+        await until(lambda: (breaker.retry_after() or 0) > 10)
+        vault.password = NEW
+        assert await client.rpush("l", 4) == 5
+        await recovered(breaker)
 
 
 async def test_it_is_not_asked_for_all_the_time(rig: Rig) -> None:
@@ -444,15 +464,16 @@ async def test_a_provider_that_takes_longer_than_a_deadline(valkey_rig: Rig) -> 
 
 
 async def test_a_server_that_is_silent_after_the_provider_has_spoken(valkey_rig: Rig) -> None:
+    """It answers a PING, but not this login: the caller's patience is for that."""
     user(valkey_rig)
-    breaker, slow = quick(deadline=0.1, probe_timeout=0.1), Slow()
+    breaker, slow = quick(deadline=0.2), Slow()
     async with (
         ChaosProxy(valkey_rig.port) as proxy,
         as_app(proxy, breaker, credential_provider=slow) as client,
     ):
-        proxy.half_open()
-        assert await asyncio.wait_for(client.get(KEY), 2.0) is None
+        logins = proxy.stall(b"app")
+        assert await asyncio.wait_for(client.get(KEY), 3.0) is None
         assert breaker.state != CLOSED
-        proxy.half_open(False)
+        logins.end()
         await recovered(breaker)
         assert await client.get(KEY) is None
