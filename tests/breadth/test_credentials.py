@@ -5,24 +5,19 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.auth.token import SimpleToken
-from redis.credentials import CredentialProvider, StreamingCredentialProvider
 from redis.exceptions import AuthenticationError, NoPermissionError
 from tenacity import wait_chain, wait_fixed
 
-from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker, ResilientConnection
-from tests.breadth.story import QUICK, in_use, quick
+from tests.breadth.logins import NEW, Vault, as_app, goes_away, rotated, user
+from tests.breadth.story import in_use, quick
 from tests.contract.helpers import (
     CLOSED,
     KEY,
-    OPEN,
     PASSWORD,
     VALUE,
     Client,
@@ -31,72 +26,12 @@ from tests.contract.helpers import (
     outcome,
     recovered,
     until,
-    using,
 )
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 from tests.surface.helpers import aside
 
 pytestmark = pytest.mark.server
-
-NEW = f"{PASSWORD}-new"  # found in a log line by its beginning
-
-
-class Vault(CredentialProvider):
-    """Says what it is told to say; `error` is raised instead."""
-
-    def __init__(self, password: str = PASSWORD) -> None:
-        self.password = password
-        self.error: Exception | None = None
-        self.asked = 0
-
-    async def get_credentials_async(self) -> tuple[str, str]:
-        self.asked += 1
-        if self.error is not None:
-            raise self.error
-        return "app", self.password
-
-
-@asynccontextmanager
-async def as_app(
-    proxy: ChaosProxy, breaker: RedisCircuitBreaker, **options: Any
-) -> AsyncIterator[Client]:
-    client = Redis.from_url(
-        proxy.url, connection_class=ResilientConnection, breaker=breaker, **options
-    )
-    async with using(client, breaker):
-        yield client
-
-
-def user(rig: Rig, password: str = PASSWORD) -> None:
-    rig.acl("app", "reset", "on", f">{password}", "~*", "&*", "+@all")
-
-
-async def goes_away(proxy: ChaosProxy, client: Client, breaker: RedisCircuitBreaker) -> None:
-    await proxy.refuse()
-    proxy.cut_all()
-    while breaker.state != OPEN:
-        assert await aside(client.get, "never-set") is None
-
-
-@asynccontextmanager
-async def rotated(
-    rig: Rig, *, provider: Any = None, **options: Any
-) -> AsyncIterator[tuple[ChaosProxy, Client, RedisCircuitBreaker]]:
-    """An outage in which three writes were queued and the password became another; over now."""
-    user(rig)
-    breaker = quick(**options)
-    by = (
-        {"credential_provider": provider} if provider else {"username": "app", "password": PASSWORD}
-    )
-    async with ChaosProxy(rig.port) as proxy, as_app(proxy, breaker, **by) as client:
-        assert await client.rpush("l", "0") == 1
-        await goes_away(proxy, client, breaker)
-        for n in (1, 2, 3):
-            await client.rpush("l", n)
-        user(rig, NEW)
-        await proxy.accept()
-        yield proxy, client, breaker
 
 
 async def test_probes_and_replay_use_what_the_provider_says_now(rig: Rig) -> None:
@@ -314,22 +249,6 @@ async def test_a_right_that_the_handshake_needs(rig: Rig) -> None:
         assert await client.lrange("l", 0, -1) == [b"0", b"1"]
 
 
-async def test_a_provider_that_fails(valkey_rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    """Its error is the caller's, as in redis-py; the recovery goes on and drops nothing."""
-    vault = Vault()
-    async with rotated(valkey_rig, provider=vault) as (_, client, breaker):
-        vault.error = LookupError("the vault is sealed")
-        await until(lambda: breaker.snapshot().last_error == "LookupError")
-        assert "Traceback" not in caplog.text
-        await until(lambda: breaker.state == CLOSED)
-        for _ in range(3):
-            assert type(await outcome(client.get(KEY))) is LookupError
-        assert breaker.pending == 3
-        vault.error, vault.password = None, NEW
-        await recovered(breaker)
-        assert await client.lrange("l", 0, -1) == [b"0", b"1", b"2", b"3"]
-
-
 async def test_an_outage_while_nobody_is_let_in(valkey_rig: Rig) -> None:
     vault = Vault()
     async with rotated(valkey_rig, provider=vault) as (proxy, client, breaker):
@@ -342,138 +261,3 @@ async def test_an_outage_while_nobody_is_let_in(valkey_rig: Rig) -> None:
         await proxy.accept()
         await recovered(breaker)
         assert await client.lrange("l", 0, -1) == [b"0", b"1", b"2", b"3", b"4"]
-
-
-# -- tokens that a provider streams ----------------------------------------------------------------
-
-
-class Streaming(StreamingCredentialProvider):
-    """redis-py logs its connections in again with each new token."""
-
-    def __init__(self) -> None:
-        self.token = self._make(PASSWORD)
-        self.callbacks: list[Any] = []
-
-    def _make(self, password: str) -> SimpleToken:
-        now = time.time() * 1000
-        return SimpleToken(password, now + 3_600_000, now, {"oid": "app"})
-
-    async def get_credentials_async(self) -> tuple[str, str]:
-        return "app", self.token.get_value()
-
-    def on_next(self, callback: Callable[[Any], Any]) -> None:
-        self.callbacks.append(callback)
-
-    def on_error(self, callback: Callable[[Exception], None]) -> None:
-        pass
-
-    def is_streaming(self) -> bool:
-        return True
-
-    async def renew(self, password: str) -> None:
-        self.token = self._make(password)
-        for callback in self.callbacks:
-            await callback(self.token)
-
-
-@asynccontextmanager
-async def streaming(rig: Rig) -> AsyncIterator[tuple[ChaosProxy, Client, Streaming]]:
-    user(rig)
-    provider = Streaming()
-    async with ChaosProxy(rig.port) as proxy:
-        client: Any = Redis(host="127.0.0.1", port=proxy.port, credential_provider=provider)
-        breaker = RedisCircuitBreaker(client, **QUICK)
-        assert provider.callbacks
-        async with using(client, breaker):
-            yield proxy, client, provider
-
-
-async def test_new_tokens_on_a_healthy_server(rig: Rig) -> None:
-    async with streaming(rig) as (_, client, provider):
-        await asyncio.gather(*(client.get(KEY) for _ in range(3)))
-        waiting = asyncio.create_task(client.blpop("l", 2))
-        await until(lambda: rig.admin.info("clients")["blocked_clients"])
-        await client.get(KEY)
-        connected, logins = rig.connections_received(), rig.calls("auth")
-        rig.acl("app", f">{NEW}")
-        await provider.renew(NEW)
-        await client.rpush("l", VALUE)
-        assert await waiting is not None
-        users = [c["user"] for c in rig.admin.client_list() if c["user"] == "app"]
-        assert rig.connections_received() == connected
-        # Those that were free at once, the one in use when it came back to the pool.
-        assert rig.calls("auth") - logins == len(users) >= 2
-        assert not in_use(client)
-
-
-async def test_a_new_token_while_redis_is_away(rig: Rig) -> None:
-    """redis-py logs a connection in again as it goes back to the pool: there is none to log in."""
-    async with streaming(rig) as (proxy, client, provider):
-        breaker = client._breaker
-        await client.rpush("l", "0")
-        await goes_away(proxy, client, breaker)
-        waiting = asyncio.create_task(client.blpop("other", 0.2))
-        await until(lambda: in_use(client))
-        try:
-            await provider.renew(NEW)
-        except CommandRefused:
-            pass  # AUTH on a connection that is free: it raises where Redis is away, as in redis-py
-        user(rig, NEW)
-        await client.rpush("l", "1")
-        assert await waiting is None
-        assert not in_use(client)
-        await proxy.accept()
-        await recovered(breaker)
-        assert await client.lrange("l", 0, -1) == [b"0", b"1"]
-        assert breaker.dead_letters == ()
-
-
-# -- a provider that takes its time ----------------------------------------------------------------
-
-
-class Slow(Vault):
-    """A token service that takes longer than any patience with a server."""
-
-    async def get_credentials_async(self) -> tuple[str, str]:
-        found = await super().get_credentials_async()
-        await asyncio.sleep(0.35)
-        return found
-
-
-async def test_a_provider_that_takes_longer_than_a_deadline(valkey_rig: Rig) -> None:
-    """It is not the server that is silent: the command takes as long, as in redis-py, and each
-    connection asks once.
-    """
-    user(valkey_rig)
-    breaker, slow = quick(deadline=0.1, probe_timeout=0.1), Slow()
-    async with (
-        ChaosProxy(valkey_rig.port) as proxy,
-        as_app(proxy, breaker, credential_provider=slow) as client,
-    ):
-        events = events_of(breaker)
-        calls = [client.incr("n"), client.incr("n"), client.rpush("l", 0)]
-        assert sorted(await asyncio.gather(*calls)) == [1, 1, 2]
-        assert slow.asked <= 3  # once for each connection
-        assert opened(events) == []
-        await goes_away(proxy, client, breaker)
-        await client.rpush("l", 1)
-        await proxy.accept()
-        await recovered(breaker)
-        assert await client.lrange("l", 0, -1) == [b"0", b"1"]
-        assert len(opened(events)) == 1
-
-
-async def test_a_server_that_is_silent_after_the_provider_has_spoken(valkey_rig: Rig) -> None:
-    """It answers a PING, but not this login: the caller's patience is for that."""
-    user(valkey_rig)
-    breaker, slow = quick(deadline=0.2), Slow()
-    async with (
-        ChaosProxy(valkey_rig.port) as proxy,
-        as_app(proxy, breaker, credential_provider=slow) as client,
-    ):
-        logins = proxy.stall(b"app")
-        assert await asyncio.wait_for(client.get(KEY), 3.0) is None
-        assert breaker.state != CLOSED
-        logins.end()
-        await recovered(breaker)
-        assert await client.get(KEY) is None

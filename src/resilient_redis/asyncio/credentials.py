@@ -1,4 +1,4 @@
-"""A credential provider may be slow. It is not the server that is silent then."""
+"""A credential provider may be slow, or fail. It is not the server that is silent or gone then."""
 
 from __future__ import annotations
 
@@ -12,18 +12,39 @@ if TYPE_CHECKING:
     from .wire import GuardedSocket
 
 
-class _TimeApart(CredentialProvider):
-    """Asks `provider`, and says so to `connection` for as long as that takes."""
+class CredentialsFailed(Exception):
+    """A provider has failed; `error` is what it raised. It may look like an outage of Redis."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(type(error).__name__)
+        self.error = error
+
+
+class Asked(CredentialProvider):
+    """Another provider, whose errors are told from redis-py's."""
+
+    def __init__(self, provider: CredentialProvider) -> None:
+        self._provider = provider
+
+    async def get_credentials_async(self) -> Any:
+        try:
+            return await self._provider.get_credentials_async()
+        except Exception as error:
+            raise CredentialsFailed(error) from error
+
+
+class _TimeApart(Asked):
+    """Says so to `connection` for as long as asking takes."""
 
     def __init__(self, provider: CredentialProvider, connection: GuardedSocket) -> None:
-        self._provider = provider
+        super().__init__(provider)
         self._connection = connection
 
     async def get_credentials_async(self) -> Any:
         connection = self._connection
         connection.asks_elsewhere = True
         try:
-            return await self._provider.get_credentials_async()
+            return await super().get_credentials_async()
         finally:
             connection.asks_elsewhere = False
             connection._sent_at = connection.breaker.clock()  # the server's time runs from here

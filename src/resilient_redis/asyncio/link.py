@@ -15,6 +15,7 @@ from ..core.wire import pack
 from ..seam.failures import parse_error
 from ..seam.replies import MISSING, PUSH, make_reader
 from ..seam.sockets import make_room
+from .credentials import Asked
 
 T = TypeVar("T")
 
@@ -32,6 +33,8 @@ class Template(NamedTuple):
 
     def make(self) -> AbstractConnection:
         kept = {k: v for k, v in self.kwargs.items() if not k.startswith(_MAINTENANCE)}
+        if (provider := kept.get("credential_provider")) is not None:
+            kept["credential_provider"] = Asked(provider)
         return self.connection_class(
             **{
                 **kept,

@@ -16,6 +16,7 @@ from ..drain import Drain
 from ..events import ProbeFailed
 from ..observers import logger
 from ..seam.failures import OUTAGE, is_denial
+from .credentials import CredentialsFailed
 from .link import Link
 
 if TYPE_CHECKING:
@@ -88,14 +89,21 @@ async def _open(breaker: RedisCircuitBreaker) -> Link | None:
     breaker.counters["probes"] += 1
     try:
         link = await Link.open(breaker.template, breaker.clock)
-    except Exception as error:  # noqa: BLE001 - a credential provider may raise what it likes
-        breaker.note_error(error)
-        breaker.emit(ProbeFailed(breaker.name, breaker.clock(), type(error).__name__))
-        denied = is_denial(error) or not isinstance(error, FAILURES)
-        deny(breaker, type(error).__name__ if denied else "")
-        return None
-    deny(breaker, "")
-    return link
+    except FAILURES as error:
+        _not_open(breaker, error, denied=is_denial(error))
+    except CredentialsFailed as failed:
+        _not_open(breaker, failed.error, denied=True)
+    else:
+        deny(breaker, "")
+        return link
+    return None
+
+
+def _not_open(breaker: RedisCircuitBreaker, error: Exception, *, denied: bool) -> None:
+    name = type(error).__name__
+    breaker.note_error(error)
+    breaker.emit(ProbeFailed(breaker.name, breaker.clock(), name))
+    deny(breaker, name if denied else "")
 
 
 def deny(breaker: RedisCircuitBreaker, error: str) -> None:

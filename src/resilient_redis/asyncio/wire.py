@@ -24,7 +24,7 @@ from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.sockets import abort, nobody_awaits_its_end, unsent
 from .breaker import RedisCircuitBreaker
-from .credentials import time_apart
+from .credentials import CredentialsFailed, time_apart
 from .ending import end
 from .handshake import introduce
 from .link import Template, class_under
@@ -143,6 +143,8 @@ class GuardedSocket(AbstractConnection):
     async def _failed(self, era: int, error: BaseException) -> None:
         """What went past the guard has failed: counted if it is an outage, else raised."""
         await self.disconnect(nowait=True)
+        if isinstance(error, CredentialsFailed):
+            raise error.error
         if not is_outage(error):
             raise error
         self.breaker.failure(era, error, max(self._sent_at, self._cleared_at))
