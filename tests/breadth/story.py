@@ -18,6 +18,7 @@ from resilient_redis.asyncio import (
     ResilientConnection,
     ResilientRedis,
 )
+from resilient_redis.cli.servers import REDIS, VALKEY
 from tests.contract.helpers import OPEN, PASSWORD, Client, recovered, until
 from tests.contract.recovery_helpers import watermarks
 from tests.support.servers import Rig
@@ -177,4 +178,10 @@ async def over_a_client(url: str, **options: Any) -> AsyncIterator[tuple[Any, Re
         await breaker.aclose()
 
 
-every_way = pytest.mark.parametrize("way", [by_class, by_facade, over_a_client])
+#: Each on one of the two servers, of which none is left out.
+every_way = pytest.mark.parametrize(
+    "way, rig",
+    [(by_class, REDIS), (by_facade, VALKEY), (over_a_client, REDIS)],
+    indirect=["rig"],
+    ids=["class", "façade", "breaker"],
+)

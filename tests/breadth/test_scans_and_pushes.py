@@ -40,9 +40,8 @@ async def fill(client: Any) -> None:
 
 @every_way
 @pytest.mark.parametrize("name", SCANS)
-async def test_a_scan_that_an_outage_interrupts(valkey_rig: Rig, name: str, way: Any) -> None:
+async def test_a_scan_that_an_outage_interrupts(rig: Rig, name: str, way: Any) -> None:
     """Half of it looks like all of it: it raises, as it would in redis-py."""
-    rig = valkey_rig
     async with way(rig.url) as (client, breaker):
         await fill(client)
         assert len([item async for item in SCANS[name](client)]) >= MANY
@@ -66,15 +65,15 @@ async def test_a_scan_that_an_outage_interrupts(valkey_rig: Rig, name: str, way:
 
 @every_way
 @pytest.mark.parametrize("name", SCANS)
-async def test_a_scan_that_begins_during_an_outage(valkey_rig: Rig, name: str, way: Any) -> None:
+async def test_a_scan_that_begins_during_an_outage(rig: Rig, name: str, way: Any) -> None:
     """Of one key: it is empty. Of the keyspace: refused, or a clean-up would think all was done."""
 
     async def found(client: Any) -> list[Any]:
         return [item async for item in SCANS[name](client)]
 
-    async with way(valkey_rig.url) as (client, breaker):
+    async with way(rig.url) as (client, breaker):
         await fill(client)
-        await goes_down(valkey_rig, client, breaker)
+        await goes_down(rig, client, breaker)
         if name == "SCAN":
             with pytest.raises(CommandRefused):
                 await found(client)
