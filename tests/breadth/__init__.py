@@ -1,0 +1,1 @@
+"""Every kind of connection, pool and way of talking, through an outage."""

@@ -22,6 +22,7 @@ from redis.exceptions import ResponseError
 
 from ..answering import LIVE
 from ..core.guard import Sent
+from ..flow.credentials import time_apart
 from ..flow.handshake import introduce
 from ..flow.receiver import GuardedReceiver
 from ..flow.socket import PUBSUB, SESSION, GuardedSocket, plain_tcp
@@ -87,9 +88,10 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
             # A reply is a sign of life: a handshake is several round trips, and may take longer.
             while not task.done():
                 left = self._sent_at + max(seconds, 0.001) - self.breaker.clock()
-                if left <= 0:
+                if left <= 0 and not self.asks_elsewhere:
                     await end(task)
-                await asyncio.wait({task}, timeout=left)
+                patience = left if left > 0 else self.breaker.deadline
+                await asyncio.wait({task}, timeout=patience)
         except BaseException:
             # The caller was cancelled: half a handshake must not be left on the connection.
             await end(task)
@@ -117,7 +119,8 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
         """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
         asked after that.
         """
-        await super().on_connect_check_health(check_health=check_health)
+        with time_apart(self):
+            await super().on_connect_check_health(check_health=check_health)
         await run(introduce(self))
         self._introduced = True
 
@@ -131,6 +134,17 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
 
     async def _ping_stock(self) -> None:
         await self._send_ping()  # type: ignore[no-untyped-call]  # redis-py
+
+    async def re_auth(self) -> None:
+        """As in redis-py, where the connection is up."""
+        if self._re_auth_token is not None:
+            try:
+                await run(self._logging_in_again())
+            finally:
+                self._re_auth_token = None
+
+    async def _re_auth_stock(self) -> None:
+        await super().re_auth()  # type: ignore[no-untyped-call]  # redis-py
 
     async def can_read(self) -> bool:
         """False where not connected: what is to be done is decided with the command."""

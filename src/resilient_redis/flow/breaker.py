@@ -104,6 +104,8 @@ class CircuitBreaker(Flavour):
         self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
         self.template: Template | None = None
         self._endpoint: tuple[Any, ...] | None = None
+        self.denied = False  # Redis answers, and does not let this user in
+        self.denials = 0
         self.changes = 0  # goes up whenever whoever waits should look again
         self._closed = False
         self._answers = 0
@@ -245,8 +247,8 @@ class CircuitBreaker(Flavour):
 
     def wait_drained(self, seconds: float) -> Steps[None]:
         """Until the gate is open, the breaker is not closed, or the time is over."""
-        until = self.clock() + seconds
-        while self.closed and not self.gate_open and self._held is None:
+        until, before = self.clock() + seconds, self.denials
+        while self.closed and not self.gate_open and self._held is None and self.denials == before:
             left = until - self.clock()
             if left <= 0:
                 return
@@ -254,8 +256,8 @@ class CircuitBreaker(Flavour):
 
     def wait_recovered(self, seconds: float | None) -> Steps[None]:
         """Until commands go to the server again, or the time is over; None is for ever."""
-        until = None if seconds is None else self.clock() + seconds
-        while not (self.closed and self.gate_open):
+        until, before = None if seconds is None else self.clock() + seconds, self.denials
+        while not (self.closed and (self.gate_open or self.denials != before)):
             left = 3600.0 if until is None else until - self.clock()
             if left <= 0:
                 return

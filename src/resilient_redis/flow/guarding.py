@@ -11,6 +11,7 @@ from ..seam.methods import OfflineReplies
 from ..seam.packed import command_of, plain_read
 from ..seam.pools import (
     breaker_of,
+    endpoint_of,
     hold_single_connection,
     pool_of,
     release_single_connection,
@@ -19,7 +20,7 @@ from ..seam.pools import (
 )
 from ..seam.replies import MISSING
 from .breaker import CircuitBreaker
-from .socket import GuardedSocket, endpoint_of
+from .socket import GuardedSocket
 
 
 def guard_pool(

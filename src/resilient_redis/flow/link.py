@@ -15,6 +15,7 @@ from ..core.fence import Identity, identity_of
 from ..core.wire import pack
 from ..seam.failures import parse_error
 from ..seam.replies import MISSING, PUSH, make_reader
+from .credentials import Asked
 from .steps import Steps
 
 T = TypeVar("T")
@@ -32,6 +33,8 @@ class Template(NamedTuple):
 
     def make(self) -> Any:
         kept = {k: v for k, v in self.kwargs.items() if not k.startswith(_MAINTENANCE)}
+        if (provider := kept.get("credential_provider")) is not None:
+            kept["credential_provider"] = Asked(provider)
         return self.connection_class(
             **{
                 **kept,
@@ -97,7 +100,8 @@ class LinkBase(ABC):
             replies: Replies = yield partial(self.exchange, Exchange(asks, 2))
             pong, info = replies
             # Any other error (NOPERM, MISCONF: PING is refused like a write) is an answer.
-            if isinstance(pong, ReplyError) and pong.code in UNAVAILABLE:
+            # NOAUTH: where redis-py asks nothing as it connects, nobody has been told before.
+            if isinstance(pong, ReplyError) and pong.code in (*UNAVAILABLE, "NOAUTH"):
                 raise parse_error(self._connection, pong.message)
         except BaseException:
             self.abort()

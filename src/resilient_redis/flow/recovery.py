@@ -15,7 +15,8 @@ from ..core.rights import try_rights
 from ..drain import Drain
 from ..events import ProbeFailed
 from ..observers import logger
-from ..seam.failures import OUTAGE
+from ..seam.failures import OUTAGE, is_denial
+from .credentials import CredentialsFailed
 from .link import LinkBase
 from .steps import Steps
 
@@ -60,14 +61,14 @@ def _reconnect(breaker: CircuitBreaker, old: LinkBase | None) -> Steps[LinkBase 
     """A connection to a server that answers; closes the breaker if it was open."""
     if old is not None:
         old.abort()
-    if not breaker.closed or old is not None:
+    if not breaker.closed or old is not None or breaker.denied:
         # A forced-open breaker has no permit to give; it sleeps until it is reset.
         yield partial(breaker.rest, breaker.next_wait())
     if breaker.closed:
         link = yield from _open(breaker)
         if link is None and breaker.gate_open:
             yield partial(breaker.sleep, breaker.next_wait())  # only a watermark is left
-        elif link is None and breaker.closed:
+        elif link is None and not breaker.denied and breaker.closed:
             breaker.trip(Cause.REPLAY_FAILED, "no connection")
         return link
     taken = breaker.take_permit()
@@ -76,7 +77,7 @@ def _reconnect(breaker: CircuitBreaker, old: LinkBase | None) -> Steps[LinkBase 
     answered = False
     try:
         link = yield from _open(breaker)
-        answered = link is not None
+        answered = link is not None or breaker.denied
     finally:
         # Also when cancelled: a permit that is not given back would block every later probe.
         breaker.give_back(taken, answered)
@@ -91,10 +92,36 @@ def _open(breaker: CircuitBreaker) -> Steps[LinkBase | None]:
     try:
         link: LinkBase = yield breaker.open_link
     except FAILURES as error:
-        breaker.note_error(error)
-        breaker.emit(ProbeFailed(breaker.name, breaker.clock(), type(error).__name__))
-        return None
-    return link
+        _not_open(breaker, error, denied=is_denial(error))
+    except CredentialsFailed as failed:
+        _not_open(breaker, failed.error, denied=True)
+    else:
+        deny(breaker, "")
+        return link
+    return None
+
+
+def _not_open(breaker: CircuitBreaker, error: Exception, *, denied: bool) -> None:
+    name = type(error).__name__
+    breaker.note_error(error)
+    breaker.emit(ProbeFailed(breaker.name, breaker.clock(), name))
+    deny(breaker, name if denied else "")
+
+
+def deny(breaker: CircuitBreaker, error: str) -> None:
+    """Redis does not let the recovery in (`error`, a class name), or does again ("").
+
+    That is no outage. The breaker is closed and its gate shut: each command tries for itself, and
+    raises what redis-py raises.
+    """
+    if error and not breaker.denied:
+        waiting = breaker.pending
+        logger.warning(
+            "%s: Redis does not let us in (%s): %d writes wait", breaker.name, error, waiting
+        )
+    breaker.denied = bool(error)
+    breaker.denials += breaker.denied
+    breaker.wake()
 
 
 def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:

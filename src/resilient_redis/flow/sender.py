@@ -86,6 +86,10 @@ class GuardedSender(GuardedSocket):
             self._until = began + breaker.deadline
         until, away = self._until, False
         while True:
+            # The recovery may not log in: who has waited for it tries, and raises as in redis-py.
+            denied = breaker.denied and breaker.closed
+            if denied and not (yield from self._ready(breaker.deadline)):
+                yield from self._pause()
             waited = breaker.clock() - start
             blocked = breaker.clock() - at
             decision = breaker.decide(batch, waited >= breaker.drain_wait, away, blocked)

@@ -4,7 +4,6 @@ its socket closes. What waits stands in steps; what touches the socket is the fl
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from enum import IntEnum
 from functools import partial
@@ -19,9 +18,12 @@ from ..core.unit import grouped, units
 from ..receipt import Queued
 from ..seam.failures import is_outage
 from ..seam.packed import Call, Packed, commands_of
+from ..seam.pools import endpoint_of
 from .breaker import CircuitBreaker
+from .credentials import CredentialsFailed
 from .handshake import introduce
 from .link import Template
+from .port import SocketPort
 from .steps import Steps
 
 # From here on what follows is tied to this very connection, until one of those below.
@@ -42,7 +44,7 @@ class Tie(IntEnum):
     ENDS = 2
 
 
-class GuardedSocket:
+class GuardedSocket(SocketPort):
     """What a guarded connection of either flavour is built on, before a class of redis-py."""
 
     bound_breaker: ClassVar[CircuitBreaker | None] = None
@@ -51,6 +53,7 @@ class GuardedSocket:
     db: Any
     encoder: Any
     protocol: Any
+    credential_provider: Any
 
     def __init__(self, *, breaker: Any = None, **kwargs: Any) -> None:
         if breaker is not None and not isinstance(breaker, self.breaker_class):
@@ -76,12 +79,11 @@ class GuardedSocket:
         self._tied = Tie.NOT  # under WATCH
         self._loss: Sent | None = None  # what is known of the calls on a socket that was closed
         self._introduced = False  # on this socket, by `on_connect_check_health`
+        self.asks_elsewhere = False  # a credential provider, in a handshake
         self._opening: Any = None  # redis-py's own traffic, which passes the guard by
         super().__init__(**kwargs)
-        if self.breaker.template is None:
-            self.breaker.template = Template(
-                self._stock_class(), kwargs, self.breaker.probe_timeout
-            )
+        self._template = Template(self._stock_class(), kwargs, self.breaker.probe_timeout)
+        self.breaker.template = self.breaker.template or self._template
 
     @classmethod
     def bound_to(cls, breaker: Any) -> Any:
@@ -96,84 +98,6 @@ class GuardedSocket:
             for base in cls.__mro__
             if not issubclass(base, GuardedSocket) and hasattr(base, "connect_check_health")
         )
-
-    # -- what the flavour does with its socket ----------------------------------------------
-
-    @abstractmethod
-    def _has_socket(self) -> bool:
-        """Whether there is a socket, sound or not."""
-
-    @abstractmethod
-    def _usable(self) -> bool:
-        """Connected since the last outage, and nothing on it that belongs to somebody else."""
-
-    @abstractmethod
-    def _shut(self) -> Any:
-        """Waits. Closes the socket now; one with unanswered calls is aborted."""
-
-    @abstractmethod
-    def _abort(self, *, reset: bool) -> None:
-        """Nothing that was not sent may be sent after this, and whoever waits is woken. `reset`:
-        also what the kernel holds.
-        """
-
-    @abstractmethod
-    def _unsent(self) -> bool:
-        """Whether it is certain that the last byte was not handed over. Ask before `_abort`."""
-
-    @abstractmethod
-    def _begin(self, work: Callable[[], Steps[None]]) -> None:
-        """redis-py's own traffic (a handshake, a PING) begins: `work` passes the guard by."""
-
-    @abstractmethod
-    def _ended(self, seconds: float) -> Any:
-        """Waits for what `_begin` has begun, for `seconds` at most without a reply. Returns what
-        that raised. The opening of the breaker ends it at once.
-        """
-
-    @abstractmethod
-    def _opened_by_another(self, seconds: float) -> Any:
-        """Waits for it, if another holder of this connection opens it."""
-
-    @abstractmethod
-    def _interrupt_opening(self) -> None:
-        """The breaker opens: no use in going on with that."""
-
-    @abstractmethod
-    def _in_handshake(self) -> bool:
-        """Whether the caller is at redis-py's own traffic now."""
-
-    @abstractmethod
-    def _connect_stock(self) -> Any:
-        """Waits. Connects, with redis-py's own handshake and connect callbacks."""
-
-    @abstractmethod
-    def _ping_stock(self) -> Any:
-        """Waits. redis-py's health check, once."""
-
-    @abstractmethod
-    def _check_is_due(self) -> bool:
-        """Whether redis-py would check the connection's health before the next command."""
-
-    @abstractmethod
-    def _write(self, chunks: Sequence[bytes]) -> Any:
-        """Waits. Hands over; what fails is told by `_loss`, and found by who reads."""
-
-    @abstractmethod
-    def _pack(self, calls: Iterable[Call]) -> list[bytes]:
-        """As redis-py packs them."""
-
-    @abstractmethod
-    def _send_raw(self, data: bytes) -> Any:
-        """Waits. In a handshake: redis-py's own send."""
-
-    @abstractmethod
-    def _read_raw(self) -> Any:
-        """Waits. In a handshake: redis-py's own read."""
-
-    @abstractmethod
-    def _subscribes_again(self) -> bool:
-        """Whether a `PubSub` holds this connection: redis-py calls it back at each connect."""
 
     # -- opening ----------------------------------------------------------------------------
 
@@ -199,6 +123,8 @@ class GuardedSocket:
         error = yield from self._past_the_guard(self._connect_and_introduce, seconds)
         self._reused, self._tied, self._loss = False, Tie.NOT, None
         if error is None:
+            breaker.template = self._template  # with the password that is right now
+            breaker.hurry()
             return True
         yield from self._failed(era, error)
         return False
@@ -217,6 +143,8 @@ class GuardedSocket:
     def _failed(self, era: int, error: BaseException) -> Steps[None]:
         """What went past the guard has failed: counted if it is an outage, else raised."""
         yield self._shut
+        if isinstance(error, CredentialsFailed):
+            raise error.error
         if not is_outage(error):
             raise error
         self.breaker.failure(era, error, max(self._sent_at, self._cleared_at))
@@ -337,10 +265,6 @@ class GuardedSocket:
             elif call[0] in FREES:
                 self._tied = Tie.ENDS if self._tied is Tie.WATCHES else Tie.NOT
 
-    @abstractmethod
-    def _track(self, calls: Sequence[Call]) -> None:
-        """`calls` are about to go on the wire."""
-
     def _attempt(self, calls: Sequence[Call], check_health: bool, seconds: float) -> Steps[bool]:
         """Puts `calls` on the wire. False where that failed and nothing of them was sent."""
         breaker = self.breaker
@@ -369,15 +293,18 @@ class GuardedSocket:
     def _pinging(self) -> Steps[None]:
         yield self._ping_stock
 
+    def _logging_in_again(self) -> Steps[None]:
+        """redis-py's `re_auth`, as a connection goes back to its pool after a provider has a new
+        token. One that is not up logs in with that anyway, when it is.
+        """
+        if self._usable():
+            era = self.breaker.era
+            error = yield from self._past_the_guard(self._logging_in, self.breaker.deadline)
+            if error is not None:
+                yield from self._failed(era, error)
 
-def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """What one breaker stands for: where, and as whom."""
-    # Who gives a provider is whom it names, which nobody knows yet: another one is somebody else.
-    provider = kwargs.get("credential_provider")
-    user = kwargs.get("username") or getattr(provider, "username", None) or provider
-    if kwargs.get("path"):
-        return (str(kwargs["path"]), user)
-    return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
+    def _logging_in(self) -> Steps[None]:
+        yield self._re_auth_stock
 
 
 def plain_tcp(kwargs: dict[str, Any]) -> None:

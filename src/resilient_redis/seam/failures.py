@@ -20,6 +20,7 @@ from redis.exceptions import (
     ConnectionError,
     MasterDownError,
     MaxConnectionsError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -55,9 +56,14 @@ def is_outage(error: BaseException) -> bool:
     return True
 
 
+def is_denial(error: BaseException) -> bool:
+    """Whether the server that `error` comes from is there, and does not let this user in."""
+    return isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError))
+
+
 def is_alive(error: BaseException) -> bool:
     """Whether `error` shows a server that answers, though not with what was asked."""
-    if isinstance(error, (AuthenticationError, AuthorizationError)):
+    if is_denial(error):
         return True
     if isinstance(error, ResponseError):
         return not isinstance(error, REJECTED)

@@ -151,3 +151,13 @@ def breaker_of(client: Any) -> Any:
     """The breaker that guards the connections of `client`, if there is one."""
     pool = pool_of(client)
     return None if pool is None else pool.connection_kwargs.get("breaker")
+
+
+def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """What one breaker stands for: where, and as whom."""
+    # Whom a provider names nobody knows yet: another one is somebody else, unless it says.
+    provider = kwargs.get("credential_provider")
+    user = kwargs.get("username") or getattr(provider, "username", provider) or "default"
+    if kwargs.get("path"):
+        return (str(kwargs["path"]), user)
+    return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)

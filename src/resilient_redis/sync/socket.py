@@ -17,6 +17,7 @@ from redis.connection import AbstractConnection
 from redis.retry import Retry
 
 from ..core.guard import Sent
+from ..flow.credentials import time_apart
 from ..flow.handshake import introduce
 from ..flow.receiver import GuardedReceiver
 from ..flow.socket import GuardedSocket
@@ -153,7 +154,8 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
         asked after that.
         """
-        super().on_connect_check_health(check_health=check_health)
+        with time_apart(self):
+            super().on_connect_check_health(check_health=check_health)
         run(self.breaker.lock, introduce(self))
         self._introduced = True
 
@@ -166,6 +168,17 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     def _ping_stock(self) -> None:
         self._send_ping()
+
+    def re_auth(self) -> None:
+        """As in redis-py, where the connection is up."""
+        if self._re_auth_token is not None:
+            try:
+                run(self.breaker.lock, self._logging_in_again())
+            finally:
+                self._re_auth_token = None
+
+    def _re_auth_stock(self) -> None:
+        super().re_auth()
 
     def can_read(self, timeout: float | None = 0) -> bool:
         """False where not connected: what is to be done is decided with the command. A subscriber
