@@ -13,11 +13,12 @@ import sys
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from redis import utils
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
@@ -127,6 +128,7 @@ class Run:
         self.config = config = Config(rng)
         self.lossy = rng.random() < 0.15
         self.server = SimServer(self.loop)
+        self.server.later = self.loop.call_later
         self.server.forbidden = frozenset(
             ([b"EVAL"] if config.no_eval else []) + ([b"CLIENT KILL"] if config.no_kill else [])
         )
@@ -323,9 +325,13 @@ def _in(token: bytes, payload: bytes) -> bool:
 
 
 @contextmanager
-def _no_chance(seed: int) -> Iterator[None]:
+def no_chance(seed: int) -> Iterator[None]:
     """redis-py's and tenacity's jitter and our session tokens come from the seed."""
     state, uuid4 = random.getstate(), uuid.uuid4
+    # It reads its own metadata for each connection: a seventh of the time of a run.
+    get_version: Callable[[], str] = utils.get_lib_version
+    version = get_version()
+    utils.get_lib_version = lambda: version
     random.seed(seed)
     tokens = random.Random(seed ^ 0x5EED)
     uuid.uuid4 = lambda: uuid.UUID(int=tokens.getrandbits(128), version=4)
@@ -336,6 +342,7 @@ def _no_chance(seed: int) -> Iterator[None]:
         yield
     finally:
         uuid.uuid4 = uuid4
+        utils.get_lib_version = get_version
         random.setstate(state)
         if collecting:
             gc.enable()
@@ -343,7 +350,7 @@ def _no_chance(seed: int) -> Iterator[None]:
 
 def simulate(seed: int) -> Report:
     """Runs `seed`, judges it, and never raises."""
-    with _no_chance(seed):
+    with no_chance(seed):
         run = Run(seed)
         loop = run.loop
         try:
