@@ -11,9 +11,16 @@ async def end(task: asyncio.Task[Any]) -> None:
 
     One cancellation may be swallowed: `wait_for`, with which redis-py sends, does so before Python
     3.12 if what it waits for ends in the same step (https://github.com/python/cpython/issues/86296).
+    Who is cancelled meanwhile is told when it is done: half a handshake must not go on alone.
     """
+    cancelled: asyncio.CancelledError | None = None
     while not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=0.01)
+        try:
+            await asyncio.wait({task}, timeout=0.01)
+        except asyncio.CancelledError as error:
+            cancelled = error
     if not task.cancelled():
         task.exception()  # looked at: nobody is left whom it concerns
+    if cancelled is not None:
+        raise cancelled

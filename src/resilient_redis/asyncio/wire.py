@@ -162,8 +162,10 @@ class GuardedSocket(AbstractConnection):
                 await asyncio.wait({task}, timeout=left)
         except BaseException:
             # The caller was cancelled: half a handshake must not be left on the connection.
-            await end(task)
-            await self.disconnect(nowait=True)
+            try:
+                await end(task)  # it may be cancelled again
+            finally:
+                await self.disconnect(nowait=True)
             raise
         finally:
             self._opening = None
