@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tests.sim.cancelled import ALL
+from resilient_redis.core.rights import try_rights
+from tests.sim import scenarios_object as _objects  # noqa: F401 - it adds to ALL
 from tests.sim.cancelling import run
+from tests.sim.loop import SimLoop
+from tests.sim.scenarios import ALL
+from tests.sim.server import SimServer
 from tests.sim.world import Cut
 
 
@@ -20,3 +24,28 @@ def test_who_is_cancelled_twice_leaves_no_handshake_that_goes_on() -> None:
     """
     twice = [Cut(at, again=again) for at in range(3, 50, 3) for again in (1, 3)]
     assert not findings("connect", twice)
+
+
+def test_no_key_is_left_of_the_rights() -> None:
+    """Cancelled between the two round trips of `try_rights`, a caller left its key behind for
+    ever, where the next one asked in another database.
+    """
+    loop = SimLoop(0)
+    server = SimServer(loop)
+    session = server.accept(Deaf())
+    session.feed(next(try_rights(b"rights")).send)
+    assert server.store.tally[b"SET"] == 2, "it has not tried"
+    assert not server.store.data
+    loop.close()
+
+
+class Deaf:
+    """A caller who does not hear the answers any more."""
+
+    addr = "10.0.0.1:1"
+
+    def reply(self, data: bytes) -> None:
+        pass
+
+    def server_closes(self, how: str) -> None:
+        pass
