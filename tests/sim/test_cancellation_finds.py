@@ -49,3 +49,10 @@ class Deaf:
 
     def server_closes(self, how: str) -> None:
         pass
+
+
+def test_aclose_waits_for_a_replay_that_a_caller_has_started() -> None:
+    """Half-open, with somebody else's probe under way, `flush_re_sync_queue` and `aclose` gave up
+    at once: whoever had been cancelled in `aclose` could not drain the journal any more.
+    """
+    assert not findings("object_aclose", [Cut(at) for at in range(1, 40)])
