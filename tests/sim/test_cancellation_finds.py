@@ -56,3 +56,11 @@ def test_aclose_waits_for_a_replay_that_a_caller_has_started() -> None:
     at once: whoever had been cancelled in `aclose` could not drain the journal any more.
     """
     assert not findings("object_aclose", [Cut(at) for at in range(1, 40)])
+
+
+def test_no_cancellation_is_swallowed() -> None:
+    """`asyncio.wait_for` returns, before Python 3.12, what it has waited for: the caller, who was
+    cancelled at that very moment, went on.
+    """
+    assert not findings("big_write", [Cut(at) for at in range(1, 30)])
+    assert not findings("outcome_within_a_time", [Cut(at) for at in range(1, 82)])

@@ -119,6 +119,7 @@ class World:
             self.found.ended = "cancelled"
             self.check(bool(cut.at), "cancelled by nobody")
             return None
+        self.check(not cut.at, "the cancellation was swallowed")
         error = task.exception()
         self.found.ended = "returned" if error is None else type(error).__name__
         if error is None:

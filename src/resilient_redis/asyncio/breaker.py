@@ -48,7 +48,9 @@ class AsyncQueued(Queued):
                     settled.set_result(None)
 
             self.on_settled(wake)
-            await asyncio.wait_for(settled, timeout)
+            await asyncio.wait({settled}, timeout=timeout)  # `wait_for` swallows cancellations
+            if not settled.done():
+                raise asyncio.TimeoutError
         try:
             return self.result()
         except ReplyError as error:

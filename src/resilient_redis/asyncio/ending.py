@@ -1,9 +1,12 @@
-"""Ending a task for certain."""
+"""Ending a task for certain, also when its time is over."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 async def end(task: asyncio.Task[Any]) -> None:
@@ -24,3 +27,17 @@ async def end(task: asyncio.Task[Any]) -> None:
         task.exception()  # looked at: nobody is left whom it concerns
     if cancelled is not None:
         raise cancelled
+
+
+async def within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
+    """`asyncio.wait_for`, which before Python 3.12 swallows the caller's cancellation where `work`
+    ends in the same step. Raises `asyncio.TimeoutError`.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise asyncio.TimeoutError
+        return task.result()
+    finally:
+        await end(task)

@@ -24,7 +24,7 @@ from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.sockets import abort, nobody_awaits_its_end, unsent
 from .breaker import RedisCircuitBreaker
-from .ending import end
+from .ending import end, within
 from .handshake import introduce
 from .link import Template
 from .retry import GuardedRetry
@@ -326,7 +326,7 @@ class GuardedSocket(AbstractConnection):
         if transport.get_write_buffer_size() <= transport.get_write_buffer_limits()[1]:
             return
         try:
-            await asyncio.wait_for(writer.drain(), self.socket_timeout)
+            await within(writer.drain(), self.socket_timeout)
         except OUTAGE as error:
             # `read_response` finds the socket closed and decides.
             self.breaker.note_error(error)
