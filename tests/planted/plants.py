@@ -7,6 +7,7 @@ from .planting import Plant
 ANSWERS = "tests/contract/test_answers.py::"
 BOUNDS = "tests/contract/test_journal_bounds.py::"
 BREAKER = "tests/unit/test_breaker.py::"
+CANCELLED = "tests/sim/test_cancellation.py::test_some_of_it_at_once"
 CUTS = "tests/contract/test_replay_cuts.py::"
 ENTRY = "tests/unit/test_entry.py::"
 FAILURES = "tests/unit/test_failures.py::"
@@ -434,9 +435,11 @@ PLANTS = [
         "half a handshake is left on the connection",
         "A caller who is cancelled while connecting leaves no connection in use behind.",
         "asyncio/wire.py",
-        "            await end(task)\n            await self.disconnect(nowait=True)\n"
-        "            raise\n        finally:",
-        "            raise\n        finally:",
+        "            try:\n"
+        "                await end(task)  # it may be cancelled again\n"
+        "            finally:\n"
+        "                await self.disconnect(nowait=True)\n",
+        "",
         (LIFETIME + "test_cancelled_while_connecting[GET]",),
     ),
     Plant(
@@ -576,5 +579,30 @@ PLANTS = [
         "        records = records[:room]\n"
         "        if not records or self._bytes + added > self.max_bytes:\n",
         (JOURNAL + "test_all_or_none",),
+    ),
+    # -- cancellation -------------------------------------------------------------------------
+    Plant(
+        "a second cancellation is heard at once",
+        "Nor does a call that is cancelled again while its handshake is being ended.",
+        "asyncio/ending.py",
+        "            cancelled = error\n",
+        "            raise\n",
+        (CANCELLED + "[connect]",),
+    ),
+    Plant(
+        "a cancelled probe keeps its permit",
+        "The next call over an object probes, and not the one after a lease.",
+        "asyncio/objects.py",
+        "            breaker.give_back(permit, alive)\n",
+        "            alive and breaker.give_back(permit, alive)\n",
+        (CANCELLED + "[object_probe_with_nothing_queued]",),
+    ),
+    Plant(
+        "a cancelled call's receipts are another's",
+        "What is queued later on the same connection is answered with a receipt.",
+        "asyncio/retry.py",
+        "                connection.in_client = False\n",
+        "                pass\n",
+        (CANCELLED + "[one_write_and_then_an_outage]",),
     ),
 ]

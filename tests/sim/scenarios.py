@@ -98,6 +98,18 @@ async def one_write(w: World) -> None:
 
 
 @scenario
+async def one_write_and_then_an_outage(w: World) -> None:
+    """The connection is used again for what is queued: receipts find their places."""
+    client = await warm(w, single=True)
+    await w.victim(w.push(client))
+    w.server.kill()
+    while w.breaker.state == "CLOSED":
+        await client.get("warm")
+    receipt = await w.push(client)
+    w.check(isinstance(receipt, Queued), f"queued, and answered {receipt!r}")
+
+
+@scenario
 async def one_read(w: World) -> None:
     await warm(w)
     found = await w.victim(w.client.get("warm"))

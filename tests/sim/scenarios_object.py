@@ -63,6 +63,7 @@ class OverObject(World):
     def __init__(self, seed: int, cut: Cut, **options: Any) -> None:
         self.thing = Thing()
         super().__init__(seed, cut, **options)
+        self.breaker.rights_known = True  # nobody asks an object
         self.clients.clear()
         self.client = ResilientRedis(self.breaker)
 
@@ -81,6 +82,12 @@ class OverObject(World):
 
     def back(self) -> None:
         self.thing.away = False
+
+    async def early(self) -> None:
+        try:
+            await self.push()
+        except ConnectionError:
+            pass  # the outage goes on
 
     async def traffic(self) -> None:
         try:

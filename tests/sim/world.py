@@ -12,7 +12,7 @@ from typing import Any
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import RedisError
 
-from resilient_redis.asyncio import CommandRefused, OutcomeUnknown
+from resilient_redis.asyncio import CommandRefused
 from resilient_redis.cli.history import Outcome
 
 from .loop import SimLoop
@@ -22,6 +22,8 @@ from .swarm import SimBreaker, SimConnection
 
 #: Virtual seconds after which whoever still waits waits for ever.
 FOR_EVER = 40.0
+#: In which all is well again once it is healed. A permit that nobody gives back lapses after 3 s.
+SOON = 1.5
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ class World:
         self.breaker = self.make_breaker(**options)
         self.found = Found()
         self.tokens: dict[bytes, Outcome] = {}
+        self.earlier: list[bytes] = []  # those whose writers were over when the call was
+        self.count = 0  # of all that were issued by then
+        self.open: set[bytes] = set()  # those whose writers are not over
         self.clients: list[Any] = []
         self.heals: list[Callable[[], None]] = []
         self.client = self.make_client()
@@ -114,6 +119,8 @@ class World:
             self.fail(f"the call hangs: {stack}")
             task.cancel()
             await asyncio.wait({task})
+        self.earlier = [token for token in self.tokens if token not in self.open]
+        self.count = len(self.tokens)
         await self.early()
         if task.cancelled():
             self.found.ended = "cancelled"
@@ -135,9 +142,10 @@ class World:
 
         async def own(client: Any, word: str) -> None:
             try:
+                await self.push(client)
                 stored, got = await client.set(word, word), await client.get(word)
             except RedisError:
-                return
+                return  # the outage goes on
             except Exception as error:  # noqa: BLE001 - whatever it is, it is wrong
                 self.fail(f"the very next command raised {error!r}")
                 return
@@ -169,13 +177,14 @@ class World:
 
     async def told(self, tokens: list[bytes], call: Awaitable[Any]) -> Any:
         """Awaits `call`, which writes `tokens`, and keeps what its caller may conclude."""
+        self.open.update(tokens)
         try:
             answer = await call
         except CommandRefused:
             self.tokens.update(dict.fromkeys(tokens, Outcome.REFUSED))
             raise
-        except OutcomeUnknown:
-            raise
+        finally:
+            self.open.difference_update(tokens)
         answers = answer if isinstance(answer, list) and len(tokens) > 1 else [answer]
         for token, each in zip(tokens, answers, strict=True):
             failed = isinstance(each, Exception)
@@ -256,7 +265,7 @@ class World:
         self.net.heal()
         breaker = self.breaker
         await asyncio.sleep(2 * breaker.deadline)  # a question about a hang may be under way
-        until = self.loop.time() + FOR_EVER
+        until = self.loop.time() + SOON
         breaker.start_recovery()  # it may have been closed, and is open again
         while breaker.busy and self.loop.time() < until:
             await self.traffic()
@@ -268,6 +277,7 @@ class World:
             f"not recovered: {breaker!r} gate open: {breaker.gate_open}",
         )
         self.check(breaker._core._permit is None, "a permit was not given back")
+        self.check(breaker.rights_known, "nobody has asked for the rights")
         self.check(breaker.timer is None, "the hang timer still runs")
         self.check(not breaker._waiting, f"still waiting: {breaker._waiting}")
         self.check(not breaker.stale, "a command went out on a socket older than the outage")
@@ -311,7 +321,15 @@ class World:
         """What callers were told against what the server has done."""
         for letter in self.breaker.dead_letters:
             self.fail(f"dead letter: {letter}")
-        applied = Counter(arg for effect in self.effects() for arg in effect)
+        effects = self.effects()
+        applied = Counter(arg for effect in effects for arg in effect)
+        place: dict[bytes, int] = {}
+        for number, effect in enumerate(effects):
+            place.setdefault(effect[-1], number)
+        later = list(self.tokens)[self.count :]
+        newest = min((place[token] for token in later if token in place), default=1 << 60)
+        for token in self.earlier:
+            self.check(place.get(token, -1) < newest, f"{token!r} landed over a later write")
         for token, outcome in self.tokens.items():
             times = applied[token]
             name = token.decode()
