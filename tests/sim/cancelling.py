@@ -40,8 +40,10 @@ def run(make: Callable[[int, Cut], World], scenario: Scenario, seed: int, cut: C
         finally:
             for task in asyncio.all_tasks(loop):
                 task.cancel()
-            loop.run_until_complete(asyncio.sleep(0))
-            loop.run_until_complete(loop.shutdown_asyncgens())
+            try:
+                loop.run_until_complete(loop.shutdown_asyncgens())
+            except BaseException as error:  # noqa: BLE001 - it was broken before
+                world.fail(f"at the end: {error!r}")
             loop.close()
         world.clients.clear()
         world.client = None

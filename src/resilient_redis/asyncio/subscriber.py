@@ -30,7 +30,8 @@ class GuardedSubscriber(GuardedSender):
 
     def __init__(self, **kwargs: Any) -> None:
         self._channels: set[bytes] = set()
-        self._silent_since: float | None = None  # since when no message can have come
+        self._heard_at: float | None = None  # when something last came on this socket
+        self._silent_since: float | None = None  # since when messages may have been lost
         self._later: list[Call] = []  # to be sent when it is connected again
         super().__init__(**kwargs)
 
@@ -86,7 +87,10 @@ class GuardedSubscriber(GuardedSender):
             left = timeout if endless else max(until - self.breaker.clock(), 0.0)
             writer = self._writer
             try:
-                return await super().read_response(timeout=left, **kwargs)
+                message = await super().read_response(timeout=left, **kwargs)
+                if message is not None:
+                    self._heard_at = self.breaker.clock()
+                return message
             except TimeoutError:
                 raise  # socket_timeout, as in redis-py
             except OUTAGE as error:
@@ -97,8 +101,9 @@ class GuardedSubscriber(GuardedSender):
                     raise
 
     def _lost_sight(self) -> None:
+        # Nobody knows how long before its end a socket has carried nothing any more.
         if self._silent_since is None:
-            self._silent_since = self.breaker.clock()
+            self._silent_since = self._heard_at or self.breaker.clock()
 
     async def _back(self, until: float) -> bool:
         """Connects again. False where the time is over first."""
@@ -123,6 +128,7 @@ class GuardedSubscriber(GuardedSender):
             self._later.clear()
             self._silent_since = None
             return
+        self._heard_at = self.breaker.clock()
         later, self._later = self._later, []
         for call in later:
             await super().send_command(*call, check_health=False)

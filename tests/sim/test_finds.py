@@ -1,0 +1,43 @@
+"""What the simulation's takers and listeners have found, each as a test of its own."""
+
+from __future__ import annotations
+
+import asyncio
+
+from resilient_redis.events import Event, SubscriptionGap
+from tests.sim.cancelling import Scenario, run
+from tests.sim.pubsub import publish
+from tests.sim.world import Cut, World
+
+
+def ends_well(scenario: Scenario) -> None:
+    found = run(World, scenario, 0, Cut())
+    assert not found.wrong, "\n".join(found.wrong)
+
+
+def test_a_subscription_gap_begins_where_the_last_message_was_heard() -> None:
+    """It began where the outage was noticed, and what was lost before that was in no gap."""
+
+    async def scenario(w: World) -> None:
+        gaps: list[Event] = []
+        w.breaker.add_observer(gaps.append)
+        pubsub = w.client.pubsub()
+        await pubsub.subscribe("news")
+        w.check((await pubsub.get_message(timeout=1.0))["type"] == "subscribe", "not subscribed")
+        publish(w.server, b"news", b"heard")
+        w.check((await pubsub.get_message(timeout=1.0))["data"] == b"heard", "not heard")
+        await asyncio.sleep(0.2)
+        w.net.stall(w.net.live())
+        w.net.swallowing = True
+        publish(w.server, b"news", b"lost")
+        lost = w.loop.time()
+        await asyncio.sleep(1.0)
+        w.breaker.force_open()
+        w.breaker.reset()
+        w.net.swallowing = False
+        await pubsub.get_message(timeout=1.0)
+        (gap,) = [event for event in gaps if isinstance(event, SubscriptionGap)]
+        w.check(gap.start <= lost <= gap.end, f"{lost} is not in {gap}")
+        await pubsub.aclose()
+
+    ends_well(scenario)
