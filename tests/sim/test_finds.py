@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from resilient_redis.asyncio import OutcomeUnknown
 from resilient_redis.events import Event, SubscriptionGap
 from tests.sim.cancelling import Scenario, run
 from tests.sim.pubsub import publish
@@ -39,5 +43,26 @@ def test_a_subscription_gap_begins_where_the_last_message_was_heard() -> None:
         (gap,) = [event for event in gaps if isinstance(event, SubscriptionGap)]
         w.check(gap.start <= lost <= gap.end, f"{lost} is not in {gap}")
         await pubsub.aclose()
+
+    ends_well(scenario)
+
+
+def test_a_pop_that_an_outage_came_over_is_not_sent_again_by_redis_py() -> None:
+    """At `socket_timeout` it raised redis-py's TimeoutError, which redis-py's retry repeats: the
+    element of the first try was nobody's, and nobody was told.
+    """
+
+    async def scenario(w: World) -> None:
+        retry = Retry(NoBackoff(), 3)
+        client = w.make_client(retry=retry, socket_timeout=1.0)
+        await client.rpush("queue", "a", "b")
+        w.server.frozen = True
+        pop = w.loop.create_task(client.blpop("queue", 5.0))
+        await w.put()  # nobody answers: the breaker opens
+        w.check(w.breaker.state == "OPEN", "still closed")
+        w.at(1.1, w.server.thaw)
+        await asyncio.wait({pop})
+        w.check(isinstance(pop.exception(), OutcomeUnknown), f"{pop}")
+        w.check(len(w.server.store.taken) <= 1, f"taken: {w.server.store.taken}")
 
     ends_well(scenario)

@@ -215,12 +215,15 @@ class GuardedConnection(GuardedSubscriber):
         self._replies = replies
         if not is_outage(error):
             raise error
+        verdict = lost(rest, sent)
         if isinstance(error, TimeoutError) and any(c.shape.blocking for c in rest):
+            if isinstance(verdict, Unknown) and self._era != breaker.era:
+                # An outage came over it: redis-py's retry would take out another element.
+                raise self._unknown(verdict.command) from error
             raise error  # it waited longer than socket_timeout, as in redis-py
         # The server may close an idle socket when it likes: the new one is the verdict.
         if not idle_eof:
             breaker.failure(self._era, error, max(at, self._cleared_at))
-        verdict = lost(rest, sent)
         if isinstance(verdict, Unknown):
             raise self._unknown(verdict.command) from error
         if told and denied:
