@@ -28,6 +28,10 @@ class Several(list[Any]):
     """More than one reply to one command."""
 
 
+class Pairs(dict[Any, Any]):
+    """A map; in RESP2 not flat, but an array of pairs (XREADGROUP)."""
+
+
 def encode(value: Any, resp3: bool) -> bytes:
     if isinstance(value, bytes):
         return b"$%d\r\n%b\r\n" % (len(value), value)
@@ -43,6 +47,8 @@ def encode(value: Any, resp3: bool) -> bytes:
         return b""
     if isinstance(value, Err):
         return b"-%b\r\n" % str(value).encode()
+    if isinstance(value, Pairs) and not resp3:
+        value = list(map(list, value.items()))
     if isinstance(value, dict):
         flat = [encode(x, resp3) for pair in value.items() for x in pair]
         head = b"%%%d\r\n" % len(value) if resp3 else b"*%d\r\n" % len(flat)

@@ -93,14 +93,9 @@ class Session:
             self.server.drop(self)
 
     def work(self) -> None:
-        out = []
-        while (
-            not self.gone
-            and self not in self.server.waiting
-            and (call := self._reader.gets()) is not False
-        ):
-            args = tuple(call)
-            out.append(encode(self.server.handle(self, args), self.resp3))
+        out, waiting = [], self.server.waiting
+        while not (self.gone or self in waiting) and (call := self._reader.gets()) is not False:
+            out.append(encode(self.server.handle(self, tuple(call)), self.resp3))
         self.answer(b"".join(out))
         if self._hung_up:
             self.server.drop(self)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .commands import COMMANDS, OK, Err, Spec, Store
-from .resp import NIL_ARRAY, NOTHING
+from .resp import NIL_ARRAY, NOTHING, Pairs
 
 
 class Stream:
@@ -88,7 +88,7 @@ def _xreadgroup(s: Store, db: int, a: tuple[bytes, ...]) -> Any:
     stream.groups[a[2]] = at + len(found)
     s.taken += [(db, key, fields[-1]) for _, fields in found]
     s.wrote(db, key, *a)
-    return {key: [[number, fields] for number, fields in found]}
+    return Pairs({key: [[number, fields] for number, fields in found]})
 
 
 def _seconds(a: tuple[bytes, ...]) -> float:

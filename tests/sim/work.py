@@ -128,6 +128,8 @@ class Worker:
         run = self.run
         loop, breaker = run.loop, run.breaker
         ids = [run.next_id() for _ in steps]
+        if transaction:
+            run.units.append({step.value.encode() for step in steps if step.value})
         started, wall = loop.time(), float(run.server.unix_ms())
         neutral, holds = breaker.counters["neutral"], breaker.holds
         held = breaker.snapshot().writes_held
@@ -238,7 +240,9 @@ class Worker:
             return Outcome.APPLIED if isinstance(answer, int) else self._wrong(step, answer)
         if isinstance(answer, Queued):
             return Outcome.QUEUED
-        expected = (bool,) if step.args[0] == "SET" else (bool, int)
+        expected: tuple[type, ...] = (bool,) if step.args[0] == "SET" else (bool, int)
+        if step.args[0] == "XADD":
+            expected = (str, bytes)
         return Outcome.ACKNOWLEDGED if isinstance(answer, expected) else self._wrong(step, answer)
 
     def _wrong(self, step: Step, answer: Any) -> Outcome:
