@@ -52,6 +52,7 @@ class Tally:
         self.errors: Counter[str] = Counter()  # raised, by class
         self.wrong: list[str] = []  # answers that no server gives to that command
         self.cancelled: set[int] = set()  # ids of operations whose caller went away
+        self.units: list[set[bytes]] = []  # what each transaction writes
         self.while_held = 0  # values read while the server took no writes
 
 
@@ -242,6 +243,7 @@ class Worker:
         slot, shared = self.rng.choice(self.registers), self._shared("list")
         pipe = self.client.pipeline(transaction=True)
         calls, checks = self._fill(pipe, slot, shared)
+        self.tally.units.append({call.value for call in calls if call.value})
         await self._execute(pipe, calls, checks, slot)
 
     def _fill(self, pipe: Any, slot: Slot, shared: str) -> tuple[list[Call], list[Check]]:
@@ -343,8 +345,10 @@ class Worker:
         patience = None
         if self.rng.random() < CANCELLED_SHARE:
             patience = self.rng.choice((0.001, 0.005, 0.05, 0.3))
+        by_hand = patience is not None and self.rng.random() < 0.5
+        cut_short = cancelled_after if by_hand else asyncio.wait_for
         try:
-            reply = await (asyncio.wait_for(command, patience) if patience else command)
+            reply = await (cut_short(command, patience) if patience else command)
         except asyncio.TimeoutError as error:
             if patience is None:
                 return self._crashed(call, error)
@@ -368,6 +372,21 @@ class Worker:
 
     def _all_of(self, replies: Any, key: str) -> bool:
         return isinstance(replies, list) and all(_text(r).startswith(f"{key}=") for r in replies)
+
+
+async def cancelled_after(call: Awaitable[Any], seconds: float) -> Any:
+    """`call`, which is cancelled after so long, and then again. Raises `asyncio.TimeoutError`."""
+    task = asyncio.ensure_future(call)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+    finally:
+        for _ in range(2):
+            task.cancel()
+            await asyncio.sleep(0)
+    await asyncio.wait({task})
+    if task.cancelled():
+        raise asyncio.TimeoutError
+    return task.result()
 
 
 def outcome_of(error: Exception) -> Outcome:
