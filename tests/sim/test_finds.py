@@ -66,3 +66,23 @@ def test_a_pop_that_an_outage_came_over_is_not_sent_again_by_redis_py() -> None:
         w.check(len(w.server.store.taken) <= 1, f"taken: {w.server.store.taken}")
 
     ends_well(scenario)
+
+
+def test_a_pop_whose_own_time_is_over_has_lost_its_reply() -> None:
+    """A BLPOP of 0.1 s that has no answer after 0.5 s does not wait: its reply was lost. BLMOVE
+    likewise, which is refused during an outage, and nevertheless may have run before.
+    """
+
+    async def scenario(w: World) -> None:
+        retry = Retry(NoBackoff(), 3)
+        client = w.make_client(retry=retry, socket_timeout=0.5)
+        await client.rpush("queue", "a", "b", "c", "d")
+        for call in (client.blpop("queue", 0.1), client.blmove("queue", "moved", 0.1)):
+            await client.get("warm")
+            w.net.stall(w.net.live(), up=False)
+            error = (await asyncio.wait({w.loop.create_task(call)}))[0].pop().exception()
+            w.check(isinstance(error, OutcomeUnknown), f"{error!r}")
+            w.check(w.breaker.state == "CLOSED", "the server lives")
+        w.check(len(w.server.store.taken) == 2, f"taken: {w.server.store.taken}")
+
+    ends_well(scenario)

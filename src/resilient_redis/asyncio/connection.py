@@ -19,7 +19,7 @@ from redis.exceptions import ConnectionError, ExecAbortError, ResponseError, Tim
 
 from ..answering import LIVE, Slot
 from ..core.command import Kind
-from ..core.guard import Sent, Unknown, lost, writes
+from ..core.guard import Repeat, Sent, Unknown, lost, writes
 from ..core.unit import grouped
 from ..seam.failures import OUTAGE, REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
@@ -217,10 +217,11 @@ class GuardedConnection(GuardedSubscriber):
             raise error
         verdict = lost(rest, sent)
         if isinstance(error, TimeoutError) and any(c.shape.blocking for c in rest):
-            if isinstance(verdict, Unknown) and self._era != breaker.era:
-                # An outage came over it: redis-py's retry would take out another element.
-                raise self._unknown(verdict.command) from error
-            raise error  # it waited longer than socket_timeout, as in redis-py
+            # Longer than it has asked to wait: the server owes it a reply like any other.
+            overdue = 0 < rest[0].shape.block_ms <= (breaker.clock() - at) * 1000
+            if not overdue and (isinstance(verdict, Repeat) or self._era == breaker.era):
+                raise error  # it waited longer than socket_timeout, as in redis-py
+            # Else redis-py's retry would send it again, and a pop take out another element.
         # The server may close an idle socket when it likes: the new one is the verdict.
         if not idle_eof:
             breaker.failure(self._era, error, max(at, self._cleared_at))
