@@ -175,7 +175,7 @@ class Run:
     def remark(self, kind: str, what: str) -> None:
         self.report.remarks.append(f"{kind}: {what[:200]}")
 
-    def client(self, db: int) -> Any:
+    def client(self, db: int, single: bool = False) -> Any:
         config = self.config
         pool = ConnectionPool(
             connection_class=SimConnection,
@@ -189,19 +189,21 @@ class Run:
             health_check_interval=config.health_check,
             retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=1.0), config.retries),
         )
-        return Redis(connection_pool=pool, single_connection_client=config.single)
+        return Redis(connection_pool=pool, single_connection_client=single)
 
     async def main(self) -> None:
         config, rng = self.config, self.loop.rng
         dbs = [0] + [rng.randint(0, 1) for _ in range(config.clients - 1)]
-        clients = [(self.client(db), db) for db in dbs]
+        clients = [(self.client(db, config.single), db) for db in dbs]
         await clients[0][0].ping()
         tasks = []
         for number in range(config.workers):
             client, db = clients[number % len(clients)]
             worker = Worker(self, number, client, db)
             tasks.append(self.loop.create_task(worker.work(config.calls)))
-        others = await self.others(clients[0][0])
+        if config.single:
+            clients.append((self.client(0), 0))  # a blocking command would keep it from all others
+        others = await self.others(clients[-1 if config.single else 0][0])
         chaos = self.loop.create_task(self.disturb())
         for task in tasks:
             await task
@@ -221,8 +223,6 @@ class Run:
     async def others(self, client: Any) -> list[asyncio.Task[None]]:
         """Who takes, and who listens."""
         start, tasks = self.loop.create_task, []
-        if self.config.single:
-            client = self.client(0)  # a blocking command would keep it from all others
         if self.config.takes and not self.lossy:
             await client.xgroup_create("st", GROUP, mkstream=True)
             producer = Producer(self, self.config.workers, client, 0)

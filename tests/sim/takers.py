@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import redis.exceptions
 from redis.exceptions import ResponseError
 
 from resilient_redis.asyncio import CommandRefused, OutcomeUnknown
@@ -54,7 +53,10 @@ class Taker:
             await asyncio.sleep(self.rng.expovariate(1 / self.run.config.pause))
 
     async def take(self) -> None:
-        seconds = round(10 ** self.rng.uniform(-2, 0), 3)
+        # What waits longer than socket_timeout is sent again by redis-py's retry (see
+        # tests/contract/test_not_an_outage.py), and then nobody can say what became of the first.
+        longest = 0.8 * (self.run.config.socket_timeout or 1.25)
+        seconds = round(min(10 ** self.rng.uniform(-2, 0), longest), 3)
         which, limit = self.rng.randint(0, 3), None
         match which:
             case 0:
@@ -84,11 +86,6 @@ class Taker:
         except asyncio.TimeoutError:
             if limit is None:
                 self.run.fail("a pop raised TimeoutError")
-            self.maybe += at_stake
-        except redis.exceptions.TimeoutError as error:
-            # Its time at the server may go on beyond socket_timeout, as in redis-py.
-            if which == 0 or self.run.config.socket_timeout is None:
-                self.run.fail(f"a pop raised {error!r}")
             self.maybe += at_stake
         except ResponseError as error:
             allowed = tuple(c for mode in self.run.chaos.errors for c in INJECTED[mode])
