@@ -8,6 +8,7 @@ ANSWERS = "tests/contract/test_answers.py::"
 BOUNDS = "tests/contract/test_journal_bounds.py::"
 BREAKER = "tests/unit/test_breaker.py::"
 CANCELLED = "tests/sim/test_cancellation.py::test_some_of_it_at_once"
+FINDS = "tests/sim/test_finds.py::"
 CUTS = "tests/contract/test_replay_cuts.py::"
 ENTRY = "tests/unit/test_entry.py::"
 FAILURES = "tests/unit/test_failures.py::"
@@ -604,5 +605,30 @@ PLANTS = [
         "                connection.in_client = False\n",
         "                pass\n",
         (CANCELLED + "[one_write_and_then_an_outage]",),
+    ),
+    # -- what takers and listeners rely on ------------------------------------------------------
+    Plant(
+        "a pop that an outage came over just waits",
+        "A pop whose reply is lost is OutcomeUnknown, and never sent again.",
+        "asyncio/connection.py",
+        "isinstance(verdict, Repeat) or self._era == breaker.era",
+        "True",
+        (FINDS + "test_a_pop_that_an_outage_came_over_is_not_sent_again_by_redis_py",),
+    ),
+    Plant(
+        "a pop whose own time is over just waits",
+        "The same, while closed, as soon as the server owes it a reply.",
+        "asyncio/connection.py",
+        "overdue = 0 < rest[0].shape.block_ms <= ",
+        "overdue = False and ",
+        (FINDS + "test_a_pop_whose_own_time_is_over_has_lost_its_reply",),
+    ),
+    Plant(
+        "a subscription gap begins when it is noticed",
+        "What a subscriber may have missed lies between a gap's start and its end.",
+        "asyncio/subscriber.py",
+        "self._heard_at or self.breaker.clock()",
+        "self.breaker.clock()",
+        (FINDS + "test_a_subscription_gap_begins_where_the_last_message_was_heard",),
     ),
 ]
