@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool
+from redis.credentials import CredentialProvider
 
 from resilient_redis.asyncio import Queued, ResilientRedis
 
@@ -41,6 +42,25 @@ async def connect(w: World) -> None:
 @scenario
 async def connect_resp2_db1(w: World) -> None:
     await w.victim(w.push(w.make_client(protocol=2, db=1, client_name="me")))
+
+
+class Vault(CredentialProvider):
+    """Takes its time to tell who we are."""
+
+    def get_credentials(self) -> tuple[str]:
+        return ("secret",)
+
+    async def get_credentials_async(self) -> tuple[str]:
+        await asyncio.sleep(0.01)
+        return self.get_credentials()
+
+
+@scenario
+async def connect_with_credentials(w: World) -> None:
+    w.clients.clear()
+    w.breaker = w.make_breaker()  # for whom the provider names
+    w.client = w.make_client(credential_provider=Vault(), protocol=3)
+    await w.victim(w.push())
 
 
 @scenario

@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 from resilient_redis.asyncio import CommandRefused, OutcomeUnknown
 from resilient_redis.cli.history import Kind
 from resilient_redis.events import Event, SubscriptionGap
+from tests.support.cancelling import cancelled_after
 
 from .pubsub import publish
 from .work import INJECTED, Step, Worker
@@ -77,7 +78,7 @@ class Taker:
             limit = 10 ** self.rng.uniform(-4, -0.3)
         at_stake = 3 if which == 3 else 1
         try:
-            reply = await (call if limit is None else asyncio.wait_for(call, limit))
+            reply = await (call if limit is None else cancelled_after(call, limit))
         except OutcomeUnknown:
             self.maybe += at_stake
         except CommandRefused as error:
@@ -168,7 +169,7 @@ class Listener:
         if self.rng.random() < self.run.config.cancels:
             limit = seconds * self.rng.random()
         try:
-            message = await (call if limit is None else asyncio.wait_for(call, limit))
+            message = await (call if limit is None else cancelled_after(call, limit))
         except asyncio.TimeoutError as error:
             if limit is None:
                 self.run.fail(f"a subscriber raised {error!r}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import (
@@ -15,6 +16,7 @@ from redis.exceptions import (
 
 from resilient_redis.asyncio import CommandRefused, JournalFull, OutcomeUnknown, Queued
 from resilient_redis.cli.history import Kind, Op, Outcome
+from tests.support.cancelling import cancelled_after
 
 if TYPE_CHECKING:
     from .swarm import Run
@@ -135,11 +137,13 @@ class Worker:
         held = breaker.snapshot().writes_held
         answers: list[Any]
         body = self._pipeline(steps, transaction) if pipeline else self._single(steps[0])
-        limit = None
+        limit: float | None = None
+        cut: Callable[[Any, float], Any] = asyncio.wait_for
         if self.rng.random() < run.config.cancels:
             limit = 10 ** self.rng.uniform(-4, -0.3)
+            cut = self.rng.choice((asyncio.wait_for, cancelled_after))
         try:
-            answers = await (body if limit is None else asyncio.wait_for(body, limit))
+            answers = await (body if limit is None else cut(body, limit))
         except asyncio.TimeoutError as error:
             # builtins' own or redis-py's? `wait_for` raises its own, exactly
             if limit is None or type(error) is not asyncio.TimeoutError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from typing import Any
 
 import redis.exceptions
@@ -18,8 +18,9 @@ from resilient_redis.asyncio import RedisCircuitBreaker
 from resilient_redis.cli.aof import Effect
 from resilient_redis.cli.history import Kind
 from resilient_redis.events import Event, SubscriptionGap
+from tests.support.cancelling import cancelled_after
 
-from .workers import Tally, Worker, cancelled_after, is_id, is_int, or_receipt
+from .workers import Tally, Worker, is_id, is_int, or_receipt
 
 QUEUES = 2
 GROUP = "takers"
@@ -68,7 +69,7 @@ class Taker:
     async def _take(self) -> None:
         seconds = round(self.rng.uniform(0.01, LONGEST_BLOCK), 2)
         at_stake, moves = 1, False
-        call: Awaitable[Any]
+        call: Coroutine[Any, Any, Any]
         match self.rng.randrange(4):
             case 0:
                 call = self.client.lpop(self.rng.choice(self.queues))

@@ -10,7 +10,7 @@ import asyncio
 import random
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import redis.exceptions
@@ -18,6 +18,7 @@ import redis.exceptions
 from resilient_redis import CommandRefused, OutcomeUnknown, Queued
 from resilient_redis.asyncio import RedisCircuitBreaker
 from resilient_redis.cli.history import Call, History, Kind, Outcome
+from tests.support.cancelling import cancelled_after
 
 Check = Callable[[Any], bool]
 
@@ -304,7 +305,7 @@ class Worker:
         return History().begin(self.number, "", Kind.READ)
 
     async def _write(
-        self, call: Call, command: Awaitable[Any], check: Check, slot: Slot | None = None
+        self, call: Call, command: Coroutine[Any, Any, Any], check: Check, slot: Slot | None = None
     ) -> tuple[Outcome, Any]:
         outcome, reply = await self._told(call, command, check)
         self._end(call, outcome, None)
@@ -312,7 +313,7 @@ class Worker:
             slot.written = True
         return outcome, reply
 
-    async def _read(self, call: Call, command: Awaitable[Any]) -> Any:
+    async def _read(self, call: Call, command: Coroutine[Any, Any, Any]) -> Any:
         key = call.key.decode()
         check: Check = lambda reply: reply is None or self._all_of([reply], key)  # noqa: E731
         held = self._held()
@@ -340,7 +341,9 @@ class Worker:
         self.tally.outcomes[outcome] += 1
         self.tally.acknowledged += op.acknowledged
 
-    async def _told(self, call: Call, command: Awaitable[Any], check: Check) -> tuple[Outcome, Any]:
+    async def _told(
+        self, call: Call, command: Coroutine[Any, Any, Any], check: Check
+    ) -> tuple[Outcome, Any]:
         """What the caller can conclude from the answer, or from the error in its place."""
         patience = None
         if self.rng.random() < CANCELLED_SHARE:
@@ -372,21 +375,6 @@ class Worker:
 
     def _all_of(self, replies: Any, key: str) -> bool:
         return isinstance(replies, list) and all(_text(r).startswith(f"{key}=") for r in replies)
-
-
-async def cancelled_after(call: Awaitable[Any], seconds: float) -> Any:
-    """`call`, which is cancelled after so long, and then again. Raises `asyncio.TimeoutError`."""
-    task = asyncio.ensure_future(call)
-    try:
-        await asyncio.wait({task}, timeout=seconds)
-    finally:
-        for _ in range(2):
-            task.cancel()
-            await asyncio.sleep(0)
-    await asyncio.wait({task})
-    if task.cancelled():
-        raise asyncio.TimeoutError
-    return task.result()
 
 
 def outcome_of(error: Exception) -> Outcome:
