@@ -27,7 +27,7 @@ CHUNK = 20
 # 300,000 acknowledged writes in all (issue 3).
 FAULTS, ACKNOWLEDGED = 12_000 / 2200, 300_000 / 2200
 # And of the other shapes, too (issue 5).
-SHAPES = {"transactions": 4, "cancelled": 2, "taken": 4, "heard": 50, "gaps": 1}
+SHAPES = {"transactions": 5, "cancelled": 1, "taken": 2, "heard": 25, "gaps": 0.5}
 
 SEEDS = [
     int(line.split()[0])
@@ -70,7 +70,8 @@ def test_no_run_breaks_the_contract() -> None:
     assert not bad, f"{len(bad)} of {RUNS} runs\n" + "\n".join(map(tell, bad[:10]))
     assert faults >= FAULTS * RUNS
     assert acknowledged >= ACKNOWLEDGED * RUNS
-    assert all(shapes[shape] >= count * RUNS for shape, count in SHAPES.items())
+    scarce = {shape: shapes[shape] for shape, n in SHAPES.items() if shapes[shape] < n * RUNS}
+    assert not scarce
 
 
 @pytest.mark.parametrize("seed", SEEDS)
