@@ -48,9 +48,8 @@ class AsyncQueued(Queued):
                     settled.set_result(None)
 
             self.on_settled(wake)
-            await asyncio.wait({settled}, timeout=timeout)  # `wait_for` swallows cancellations
-            if not settled.done():
-                raise asyncio.TimeoutError
+            if settled not in (await asyncio.wait({settled}, timeout=timeout))[0]:
+                raise asyncio.TimeoutError  # not by `wait_for`, which swallows cancellations
         try:
             return self.result()
         except ReplyError as error:
@@ -319,6 +318,15 @@ class RedisCircuitBreaker(BreakerBase):
         self._hang_check = self.adopt().create_task(
             self._ask(min(left, self.deadline)), name=f"{self.name}-hang-check"
         )
+
+    def check_hang_soon(self, since: float) -> None:
+        """For who is being cancelled: where that is because the loop ends, a task would be left."""
+
+        def ask() -> None:
+            if not self._closed:
+                self.check_hang(since)
+
+        self.adopt().call_later(self.deadline / 20, ask)
 
     async def hang_verdict(self) -> None:
         """If the question is being asked, waits for the answer that is due at any moment."""

@@ -170,8 +170,8 @@ class GuardedConnection(GuardedSubscriber):
         """The caller was cancelled. That is no failure, but it may be a symptom of one."""
         breaker = self.breaker
         now = breaker.clock()
-        if self._sent is not None and now - self._sent_at > breaker.deadline / 10:
-            breaker.check_hang(now - breaker.deadline / 2)
+        if self.waiting_since() is not None and now - self._sent_at > breaker.deadline / 10:
+            breaker.check_hang_soon(now - breaker.deadline / 2)
         self._forget()
 
     async def _was_rejected(self, error: ResponseError) -> bool:
