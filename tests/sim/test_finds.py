@@ -86,3 +86,25 @@ def test_a_pop_whose_own_time_is_over_has_lost_its_reply() -> None:
         w.check(len(w.server.store.taken) == 2, f"taken: {w.server.store.taken}")
 
     ends_well(scenario)
+
+
+def test_a_gap_is_told_also_where_who_subscribes_has_connected_anew() -> None:
+    """Not the reader, but PING or SUBSCRIBE found the socket closed: nobody was told of the gap."""
+
+    async def scenario(w: World) -> None:
+        gaps: list[Event] = []
+        w.breaker.add_observer(gaps.append)
+        pubsub = w.client.pubsub()
+        await pubsub.subscribe("news")
+        w.check((await pubsub.get_message(timeout=1.0))["type"] == "subscribe", "not subscribed")
+        for session in list(w.server.sessions.values()):
+            w.server.drop(session)
+        await asyncio.sleep(0.1)
+        lost = w.loop.time()
+        await pubsub.subscribe("other")
+        await pubsub.get_message(timeout=1.0)
+        found = [event for event in gaps if isinstance(event, SubscriptionGap)]
+        w.check(len(found) == 1 and found[0].start <= lost <= found[0].end, f"{found}")
+        await pubsub.aclose()
+
+    ends_well(scenario)

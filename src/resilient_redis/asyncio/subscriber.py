@@ -126,8 +126,10 @@ class GuardedSubscriber(GuardedSender):
         if not self._subscribes:
             self._channels.clear()
             self._later.clear()
-            self._silent_since = None
+            self._silent_since = self._heard_at = None
             return
+        if self._heard_at is not None:
+            self._lost_sight()  # also where not a reader, but who subscribes has found it closed
         self._heard_at = self.breaker.clock()
         later, self._later = self._later, []
         for call in later:
