@@ -188,7 +188,9 @@ class Listener:
             until = self.run.loop.time() + 1.0
             while self._behind and self.run.loop.time() < until:
                 await self.hear(0.1)
-        if self._behind:
+            if not self._behind:
+                break
+        else:
             self.run.fail(f"the subscriber hears nothing after the heal: {self.heard[-1:]}")
         await self.pubsub.aclose()
 
