@@ -392,10 +392,10 @@ PLANTS = [
         "caller's cancellation counted",
         "The caller's own cancellation never trips the breaker.",
         "asyncio/connection.py",
-        "        now = breaker.clock()\n        if self._sent is not None and",
+        "        now = breaker.clock()\n        if self.waiting_since() is",
         "        now = breaker.clock()\n"
         "        breaker.failure(self._era, TimeoutError(), now)\n"
-        "        if self._sent is not None and",
+        "        if self.waiting_since() is",
         (NO_OUTAGE + "test_a_callers_own_timeout[valkey-0.02]",),
     ),
     Plant(
@@ -605,6 +605,22 @@ PLANTS = [
         "                connection.in_client = False\n",
         "                pass\n",
         (CANCELLED + "[one_write_and_then_an_outage]",),
+    ),
+    Plant(
+        "a question about a hang is left over",
+        "Where the loop ends, no task of ours is left that nobody has cancelled.",
+        "asyncio/connection.py",
+        "            breaker.check_hang_soon(",
+        "            breaker.check_hang(",
+        ("tests/sim/test_loop_ends.py::test_no_task_is_left_over[lost_reply_of_a_read]",),
+    ),
+    Plant(
+        "a gap that PING has closed is not told",
+        "Also where not the reader has connected anew, observers hear of the gap.",
+        "asyncio/subscriber.py",
+        "        if self._heard_at is not None:\n",
+        "        if False:\n",
+        (FINDS + "test_a_gap_is_told_also_where_who_subscribes_has_connected_anew",),
     ),
     # -- what takers and listeners rely on ------------------------------------------------------
     Plant(
