@@ -108,3 +108,18 @@ def test_a_gap_is_told_also_where_who_subscribes_has_connected_anew() -> None:
         await pubsub.aclose()
 
     ends_well(scenario)
+
+
+def test_a_first_connection_reads_from_a_server_that_takes_no_writes() -> None:
+    """What asks for the rights was refused, and that was raised to whoever had only read."""
+
+    async def scenario(w: World) -> None:
+        w.server.mode = "READONLY"
+        w.check(await w.client.get("k") is None, "GET")
+        w.check(not w.breaker.rights_known, "known")
+        w.server.mode = ""
+        await w.client.connection_pool.disconnect()
+        w.check(await w.client.set("k", "v"), "SET")
+        w.check(w.breaker.rights_known, "asked again")
+
+    ends_well(scenario)
