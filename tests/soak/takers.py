@@ -189,7 +189,9 @@ class Listener:
         except redis.exceptions.ResponseError:
             await asyncio.sleep(0.01)  # a fault's: LOADING, NOPERM, maxclients
         except Exception as error:  # noqa: BLE001 - whatever it is, no subscriber may ever see it
-            self.problems.append(f"{self.channel} raised {error!r}")
+            # A server that is full answers, and is no outage: as in redis-py.
+            if "max number of clients" not in str(error):
+                self.problems.append(f"{self.channel} raised {error!r} {error}")
             await asyncio.sleep(0.05)
         else:
             if message is not None and message["type"] == "message":
