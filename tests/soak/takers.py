@@ -26,6 +26,7 @@ QUEUES = 2
 GROUP = "takers"
 LONGEST_BLOCK = 1.0  # s; less than any client's socket_timeout
 ON_ITS_WAY = 3.0  # s; no fault holds a message longer
+FULL = "max number of clients"  # such a server answers, and is no outage: as in redis-py
 MAX_ENTRIES = 3  # that one XREADGROUP may take
 
 
@@ -95,9 +96,11 @@ class Taker:
             elif isinstance(error, redis.exceptions.TimeoutError):
                 self.tally.wrong.append(f"a pop of {seconds} s raised {error!r}")
             elif isinstance(error, redis.exceptions.ConnectionError) and not (
-                moves or isinstance(error, redis.exceptions.MaxConnectionsError)
+                moves
+                or isinstance(error, redis.exceptions.MaxConnectionsError)
+                or FULL in str(error)
             ):
-                self.tally.wrong.append(f"a pop raised {error!r}")
+                self.tally.wrong.append(f"a pop raised {error!r} {error}")
         except Exception as error:  # noqa: BLE001 - whatever it is, no caller may ever see it
             self.tally.wrong.append(f"a pop raised {error!r}")
         else:
@@ -189,8 +192,7 @@ class Listener:
         except redis.exceptions.ResponseError:
             await asyncio.sleep(0.01)  # a fault's: LOADING, NOPERM, maxclients
         except Exception as error:  # noqa: BLE001 - whatever it is, no subscriber may ever see it
-            # A server that is full answers, and is no outage: as in redis-py.
-            if "max number of clients" not in str(error):
+            if FULL not in str(error):
                 self.problems.append(f"{self.channel} raised {error!r} {error}")
             await asyncio.sleep(0.05)
         else:
