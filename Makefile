@@ -52,9 +52,10 @@ bench: $(STAMP)
 soak: $(STAMP)
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) --server $(SERVER)
 
-# Ten times what CI runs: 2,000 runs of the simulation, 20,000 schedules of the core, 34 s of soak.
+# Ten times what CI runs: 2,000 runs of the simulation, 20,000 schedules of the core, one network
+# with a call cancelled at each turn, 34 s of soak.
 full: $(STAMP)
-	SIM_RUNS=20000 CORE_SCHEDULES=200000 $(BIN)/python -m pytest -s tests/sim $(ARGS)
+	SIM_RUNS=20000 CORE_SCHEDULES=200000 CANCEL_SEEDS=10 $(BIN)/python -m pytest -s tests/sim $(ARGS)
 	$(BIN)/python -m tests.soak --seconds 340 --server $(SERVER)
 
 lint: $(STAMP)

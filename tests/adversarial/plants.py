@@ -75,7 +75,7 @@ PLANTS: tuple[Plant, ...] = (
         "a flush does not take the permit",
         "a flush looks at the object now",
         OBJECTS,
-        "permit = None if breaker.closed else breaker.take_permit()",
+        "permit = None if breaker.closed or under_way else breaker.take_permit()",
         "permit = None",
     ),
     plant(
@@ -564,8 +564,8 @@ PLANTS: tuple[Plant, ...] = (
         "a flush with nothing queued takes the permit",
         "the next probe is not put off",
         OBJECTS,
-        "        if not breaker.pending:\n            return 0\n        permit",
-        "        permit",
+        "        if not breaker.pending:\n            return 0\n        # One",
+        "        # One",
     ),
     plant(
         "the owner is who awaits",

@@ -7,6 +7,8 @@ from .planting import Plant
 ANSWERS = "tests/contract/test_answers.py::"
 BOUNDS = "tests/contract/test_journal_bounds.py::"
 BREAKER = "tests/unit/test_breaker.py::"
+CANCELLED = "tests/sim/test_cancellation.py::test_some_of_it_at_once"
+FINDS = "tests/sim/test_finds.py::"
 CUTS = "tests/contract/test_replay_cuts.py::"
 ENTRY = "tests/unit/test_entry.py::"
 FAILURES = "tests/unit/test_failures.py::"
@@ -409,10 +411,10 @@ PLANTS = [
         "caller's cancellation counted",
         "The caller's own cancellation never trips the breaker.",
         "asyncio/connection.py",
-        "        now = breaker.clock()\n        if self._sent is not None and",
+        "        now = breaker.clock()\n        if self.waiting_since() is",
         "        now = breaker.clock()\n"
         "        breaker.failure(self._era, TimeoutError(), now)\n"
-        "        if self._sent is not None and",
+        "        if self.waiting_since() is",
         (NO_OUTAGE + "test_a_callers_own_timeout[valkey-0.02]",),
     ),
     Plant(
@@ -453,9 +455,11 @@ PLANTS = [
         "half a handshake is left on the connection",
         "A caller who is cancelled while connecting leaves no connection in use behind.",
         "asyncio/wire.py",
-        "            await end(task)\n            await self.disconnect(nowait=True)\n"
-        "            raise\n        finally:",
-        "            raise\n        finally:",
+        "            try:\n"
+        "                await end(task)  # it may be cancelled again\n"
+        "            finally:\n"
+        "                await self.disconnect(nowait=True)\n",
+        "",
         (LIFETIME + "test_cancelled_while_connecting[GET]",),
     ),
     Plant(
@@ -619,5 +623,71 @@ PLANTS = [
         "        entries = entries[:room]\n"
         "        if not entries or self._bytes + added > self.max_bytes:\n",
         (JOURNAL + "test_all_or_none",),
+    ),
+    # -- cancellation -------------------------------------------------------------------------
+    Plant(
+        "a second cancellation is heard at once",
+        "Nor does a call that is cancelled again while its handshake is being ended.",
+        "asyncio/ending.py",
+        "            cancelled = error\n",
+        "            raise\n",
+        (CANCELLED + "[connect]",),
+    ),
+    Plant(
+        "a cancelled probe keeps its permit",
+        "The next call over an object probes, and not the one after a lease.",
+        "asyncio/objects.py",
+        "            breaker.give_back(permit, alive)\n",
+        "            alive and breaker.give_back(permit, alive)\n",
+        (CANCELLED + "[object_probe_with_nothing_queued]",),
+    ),
+    Plant(
+        "a cancelled call's receipts are another's",
+        "What is queued later on the same connection is answered with a receipt.",
+        "asyncio/retry.py",
+        "                connection.in_client = False\n",
+        "                pass\n",
+        (CANCELLED + "[one_write_and_then_an_outage]",),
+    ),
+    Plant(
+        "a question about a hang is left over",
+        "Where the loop ends, no task of ours is left that nobody has cancelled.",
+        "asyncio/connection.py",
+        "            breaker.check_hang_soon(",
+        "            breaker.check_hang(",
+        ("tests/sim/test_loop_ends.py::test_no_task_is_left_over[lost_reply_of_a_read]",),
+    ),
+    Plant(
+        "a gap that PING has closed is not told",
+        "Also where not the reader has connected anew, observers hear of the gap.",
+        "asyncio/subscriber.py",
+        "        if self._heard_at is not None:\n",
+        "        if False:\n",
+        (FINDS + "test_a_gap_is_told_also_where_who_subscribes_has_connected_anew",),
+    ),
+    # -- what takers and listeners rely on ------------------------------------------------------
+    Plant(
+        "a pop that an outage came over just waits",
+        "A pop whose reply is lost is OutcomeUnknown, and never sent again.",
+        "asyncio/connection.py",
+        "isinstance(verdict, Repeat) or self._era == breaker.era",
+        "True",
+        (FINDS + "test_a_pop_that_an_outage_came_over_is_not_sent_again_by_redis_py",),
+    ),
+    Plant(
+        "a pop whose own time is over just waits",
+        "The same, while closed, as soon as the server owes it a reply.",
+        "asyncio/connection.py",
+        "overdue = 0 < rest[0].shape.block_ms <= ",
+        "overdue = False and ",
+        (FINDS + "test_a_pop_whose_own_time_is_over_has_lost_its_reply",),
+    ),
+    Plant(
+        "a subscription gap begins when it is noticed",
+        "What a subscriber may have missed lies between a gap's start and its end.",
+        "asyncio/subscriber.py",
+        "self._heard_at or self.breaker.clock()",
+        "self.breaker.clock()",
+        (FINDS + "test_a_subscription_gap_begins_where_the_last_message_was_heard",),
     ),
 ]

@@ -29,6 +29,7 @@ class Store:
         self.log: list[tuple[int, tuple[bytes, ...]]] = []
         self.wholes = [0]  # lengths of the log between two commands (or transactions, scripts)
         self.touched: Callable[[int, bytes], None] = lambda _db, _key: None
+        self.taken: list[tuple[int, bytes, bytes]] = []  # what was popped, and from where
         self.tally: dict[bytes, int] = {}  # commands that were executed, by name
 
     def alive(self, db: int, key: bytes) -> Any:

@@ -23,7 +23,8 @@ from resilient_redis.core.replay import Replay
 from resilient_redis.core.rights import Mode
 from resilient_redis.journal import MemoryJournal
 
-from .server import SimServer, encode
+from .resp import encode
+from .server import SimServer
 
 ATTEMPTS = 60  # connections after which a replay is stuck
 

@@ -9,11 +9,15 @@ makes EXEC fail whole; ids start again with the server.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import hiredis
 
+from . import pubsub
 from .commands import COMMANDS, OK, Err, Store
+from .resp import NIL_ARRAY, NOTHING, encode
+from .taking import BLOCKING
 
 
 class World(Protocol):
@@ -53,33 +57,6 @@ _LOADING_ERR = Err("LOADING Redis is loading the dataset in memory")
 _EXECABORT = Err("EXECABORT Transaction discarded because of previous errors.")
 
 
-def encode(value: Any, resp3: bool) -> bytes:
-    if isinstance(value, bytes):
-        return b"$%d\r\n%b\r\n" % (len(value), value)
-    if isinstance(value, str):
-        return b"+%b\r\n" % value.encode()
-    if isinstance(value, int):
-        return b":%d\r\n" % value
-    if value is None:
-        return b"_\r\n" if resp3 else b"$-1\r\n"
-    if value is NIL_ARRAY:
-        return b"_\r\n" if resp3 else b"*-1\r\n"
-    if isinstance(value, Err):
-        return b"-%b\r\n" % str(value).encode()
-    if isinstance(value, dict):
-        flat = [encode(x, resp3) for pair in value.items() for x in pair]
-        head = b"%%%d\r\n" % len(value) if resp3 else b"*%d\r\n" % len(flat)
-        return head + b"".join(flat)
-    return b"*%d\r\n" % len(value) + b"".join(encode(x, resp3) for x in value)
-
-
-class _NilArray:
-    pass
-
-
-NIL_ARRAY = _NilArray()
-
-
 class Session:
     """One client, as the server sees it."""
 
@@ -94,6 +71,8 @@ class Session:
         self.aborted = False
         self.watched: set[tuple[int, bytes]] = set()
         self.dirty = False
+        self.channels: dict[bytes, None] = {}
+        self.patterns: dict[bytes, None] = {}
         self.gone = False
         self._reader = hiredis.Reader()
         self._hung_up = False
@@ -114,14 +93,16 @@ class Session:
             self.server.drop(self)
 
     def work(self) -> None:
-        out = []
-        while not self.gone and (call := self._reader.gets()) is not False:
-            args = tuple(call)
-            out.append(encode(self.server.handle(self, args), self.resp3))
-        if out and not self.gone and not self._hung_up:
-            self.conn.reply(b"".join(out))
+        out, waiting = [], self.server.waiting
+        while not (self.gone or self in waiting) and (call := self._reader.gets()) is not False:
+            out.append(encode(self.server.handle(self, tuple(call)), self.resp3))
+        self.answer(b"".join(out))
         if self._hung_up:
             self.server.drop(self)
+
+    def answer(self, data: bytes) -> None:
+        if data and not self.gone and not self._hung_up:
+            self.conn.reply(data)
 
     def unwatch(self) -> None:
         self.dirty = False
@@ -150,6 +131,8 @@ class SimServer:
         self.sessions: dict[int, Session] = {}
         self.watchers: dict[tuple[int, bytes], dict[Session, None]] = {}
         self.backlog: dict[Session, None] = {}
+        self.waiting: dict[Session, tuple[bytes, ...]] = {}  # in blocking commands
+        self.later: Callable[[float, Callable[[], None]], Any] | None = None  # the loop's
         self.down = False
         self.frozen = False
         self.mode = ""
@@ -176,6 +159,7 @@ class SimServer:
         if not session.gone:
             session.gone = True
             session.unwatch()
+            self.waiting.pop(session, None)
             self.sessions.pop(session.id, None)
             session.conn.server_closes(how)
 
@@ -224,11 +208,42 @@ class SimServer:
                 return "QUEUED"
             self._admit(name, args)
             reply = self._run(session, name, (name, *args[1:]))
-            if len(self.store.log) > self.store.wholes[-1]:
-                self.store.wholes.append(len(self.store.log))
+            if reply is NOTHING:
+                self._block(session, (name, *args[1:]))
+            self._whole()
             return reply
         except Err as error:
             return error
+
+    def _whole(self) -> None:
+        """A command is over, or a transaction: who waits for what it has written is served."""
+        while len(self.store.log) > self.store.wholes[-1]:
+            self.store.wholes.append(len(self.store.log))
+            for session, args in list(self.waiting.items()):
+                reply = self._run(session, args[0], args)
+                if reply is not NOTHING:
+                    self._unblock(session, reply)
+                    break
+
+    def _block(self, session: Session, args: tuple[bytes, ...]) -> None:
+        self.waiting[session] = args
+        if seconds := BLOCKING[args[0]](args):
+            assert self.later is not None
+            self.later(seconds, lambda: self._in_vain(session, args))
+
+    def _in_vain(self, session: Session, args: tuple[bytes, ...]) -> None:
+        if self.waiting.get(session) is not args:
+            return
+        if self.frozen:  # it looks at its clock when it wakes up
+            assert self.later is not None
+            self.later(0.01, lambda: self._in_vain(session, args))
+        else:
+            self._unblock(session, NIL_ARRAY if args[0] != b"BLMOVE" else None)
+
+    def _unblock(self, session: Session, reply: Any) -> None:
+        del self.waiting[session]
+        session.answer(encode(reply, session.resp3))
+        session.work()
 
     def _admit(self, name: bytes, args: tuple[bytes, ...]) -> None:
         """What the server checks before it runs or queues a command."""
@@ -326,7 +341,8 @@ class SimServer:
         replies: list[Any] = []
         for args in queue:
             try:
-                replies.append(self._run(session, args[0], args))
+                reply = self._run(session, args[0], args)
+                replies.append(NIL_ARRAY if reply is NOTHING else reply)
             except Err as error:
                 replies.append(error)
         return replies
@@ -361,9 +377,6 @@ class SimServer:
             self._run(session, b"DEL", (b"DEL", key))
         return 0
 
-    def _ping(self, _: Session, __: tuple[bytes, ...]) -> Any:
-        return "PONG"
-
 
 _SPECIAL: dict[bytes, Any] = {
     b"CLIENT": SimServer._client,
@@ -372,9 +385,14 @@ _SPECIAL: dict[bytes, Any] = {
     b"EXEC": SimServer._exec,
     b"HELLO": SimServer._hello,
     b"MULTI": SimServer._multi,
-    b"PING": SimServer._ping,
+    b"PING": pubsub.ping,
+    b"PSUBSCRIBE": pubsub.subscribe,
+    b"PUBLISH": pubsub.publish_command,
+    b"PUNSUBSCRIBE": pubsub.unsubscribe,
     b"SELECT": SimServer._select,
+    b"SUBSCRIBE": pubsub.subscribe,
     b"TIME": SimServer._time,
+    b"UNSUBSCRIBE": pubsub.unsubscribe,
     b"UNWATCH": SimServer._unwatch,
     b"WATCH": SimServer._watch,
 }

@@ -13,25 +13,25 @@ import sys
 import traceback
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
+from redis import utils
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 
 from resilient_redis.asyncio import MemoryJournal, RedisCircuitBreaker, ResilientConnection
-from resilient_redis.cli.aof import Effect
-from resilient_redis.cli.history import Kind, Op, Outcome
-from resilient_redis.cli.oracle import check
-from resilient_redis.snapshot import DeadLetter
+from resilient_redis.cli.history import Op
 
 from .faults import Chaos
+from .judging import judge
 from .loop import SimLoop
 from .network import Network
 from .server import SimServer
+from .takers import GROUP, Listener, Producer, Taker
 from .work import Worker
 
 SETTLE = 60.0  # virtual seconds in which recovery must be over once all is healed
@@ -95,6 +95,8 @@ class Config:
         self.batch_size = rng.choice((1, 2, 5, 1000))
         self.no_eval = rng.random() < 0.12
         self.no_kill = rng.random() < 0.08
+        self.takes = rng.random() < 0.5
+        self.listens = rng.random() < 0.5
 
 
 @dataclass
@@ -109,6 +111,7 @@ class Report:
     kinds: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)  # transactions, elements, messages, …
     wrong: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -127,6 +130,7 @@ class Run:
         self.config = config = Config(rng)
         self.lossy = rng.random() < 0.15
         self.server = SimServer(self.loop)
+        self.server.later = self.loop.call_later
         self.server.forbidden = frozenset(
             ([b"EVAL"] if config.no_eval else []) + ([b"CLIENT KILL"] if config.no_kill else [])
         )
@@ -150,6 +154,10 @@ class Run:
         self.report = Report(seed)
         self.answers = self.report.answers
         self.ops: list[Op] = []
+        self.units: list[set[bytes]] = []  # what each transaction writes
+        self.over = asyncio.Event()
+        self.taker: Taker | None = None
+        self.listeners: list[Listener] = []
         self._ids = 0
         self.cancelled: set[int] = set()
 
@@ -167,7 +175,7 @@ class Run:
     def remark(self, kind: str, what: str) -> None:
         self.report.remarks.append(f"{kind}: {what[:200]}")
 
-    def client(self, db: int) -> Any:
+    def client(self, db: int, single: bool = False) -> Any:
         config = self.config
         pool = ConnectionPool(
             connection_class=SimConnection,
@@ -181,24 +189,28 @@ class Run:
             health_check_interval=config.health_check,
             retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=1.0), config.retries),
         )
-        return Redis(connection_pool=pool, single_connection_client=config.single)
+        return Redis(connection_pool=pool, single_connection_client=single)
 
     async def main(self) -> None:
         config, rng = self.config, self.loop.rng
         dbs = [0] + [rng.randint(0, 1) for _ in range(config.clients - 1)]
-        clients = [(self.client(db), db) for db in dbs]
+        clients = [(self.client(db, config.single), db) for db in dbs]
         await clients[0][0].ping()
         tasks = []
         for number in range(config.workers):
             client, db = clients[number % len(clients)]
             worker = Worker(self, number, client, db)
             tasks.append(self.loop.create_task(worker.work(config.calls)))
+        if config.single:
+            clients.append((self.client(0), 0))  # a blocking command would keep it from all others
+        others = await self.others(clients[-1 if config.single else 0][0])
         chaos = self.loop.create_task(self.disturb())
         for task in tasks:
             await task
         chaos.cancel()
         await asyncio.wait({chaos})
         self.chaos.heal()
+        await self.end(others)
         await self.recover()
         self.net.let_go(self.net.held)  # zombies, now that everything has been replayed
         await asyncio.sleep(0.1)
@@ -207,6 +219,28 @@ class Run:
             await client.connection_pool.disconnect()
         await self.breaker.aclose()
         await asyncio.sleep(0.01)
+
+    async def others(self, client: Any) -> list[asyncio.Task[None]]:
+        """Who takes, and who listens."""
+        start, tasks = self.loop.create_task, []
+        if self.config.takes and not self.lossy:
+            await client.xgroup_create("st", GROUP, mkstream=True)
+            producer = Producer(self, self.config.workers, client, 0)
+            self.taker = Taker(self, client)
+            tasks = [start(producer.work(self.config.calls)), start(self.taker.work(self.over))]
+        if self.config.listens:
+            self.listeners = [Listener(self, client, n) for n in range(self.loop.rng.randint(1, 2))]
+            tasks += [start(x) for each in self.listeners for x in (each.work(), each.publish())]
+        return tasks
+
+    async def end(self, others: list[asyncio.Task[None]]) -> None:
+        self.over.set()
+        for listener in self.listeners:
+            listener.quiet = True
+        for task in others:
+            await task
+        for listener in self.listeners:
+            await listener.end()
 
     async def disturb(self) -> None:
         """The faults, spread over the time that the work takes."""
@@ -234,98 +268,15 @@ class Run:
         if left:
             self.fail(f"left at the server: {left}")
 
-    def effects(self, ops: list[Op]) -> list[Effect]:
-        """What the server did, of each register write the last time only.
-
-        A write that is safe to send twice may be repeated with all that followed it in its
-        pipeline: `SET k 1, SET k 2, SET k 1, SET k 2` ends as it should.
-        """
-        registers = {op.value for op in ops if op.kind is Kind.REGISTER}
-        log = self.server.store.log
-        last = {arg: i for i, (_, args) in enumerate(log) for arg in args[2:] if arg in registers}
-        return [
-            Effect(i, db, args, 0)
-            for i, (db, args) in enumerate(log)
-            if all(last.get(arg, i) == i for arg in args[2:])
-        ]
-
-    # -- the verdict ------------------------------------------------------------------------
-
-    def judge(self) -> None:
-        breaker, report = self.breaker, self.report
-        lost = {arg for _, args in self.server.lost for arg in args}
-        neutral: dict[tuple[int, bytes], float] = {}  # when a worker first read so
-        for op in self.ops:
-            if op.kind is Kind.READ and op.outcome is Outcome.NEUTRAL:
-                neutral.setdefault((op.worker, op.key), op.started)
-
-        calls: dict[tuple[int, float], list[Op]] = {}
-        for op in self.ops:
-            calls.setdefault((op.worker, op.started), []).append(op)
-
-        def has_premise(op: Op) -> bool:
-            return neutral.get((op.worker, op.key), op.ended) <= op.started
-
-        end = self.loop.time()
-        ops = []
-        letters = list(breaker.dead_letters)
-        for op in self.ops:
-            together = calls[op.worker, op.started]
-            premise = has_premise(op)
-            letter = next((x for x in letters if op.value and _in(op.value, x.payload)), None)
-            if letter is None and op.acknowledged and op.kind in (Kind.DELETE, Kind.EXPIRE):
-                letter = next((x for x in letters if _holds(x, op, together, premise)), None)
-            if letter is not None and letter.command == "MULTI":
-                # The premise of one command is that of its whole transaction.
-                premise = any(map(has_premise, together))
-            if letter is not None:
-                gone = letter.reason == "watermark" and self.lossy
-                if not gone and not (letter.reason == "premise" and premise):
-                    self.fail(f"dead letter: {letter} of {op}")
-            if op.acknowledged and (letter is not None or op.value in lost):
-                op = replace(op, outcome=Outcome.UNKNOWN)
-            if op.id in self.cancelled:
-                # The caller's own cancellation is as in redis-py: it may land until all is over.
-                op = replace(op, worker=-op.id, ended=end)
-            ops.append(op)
-        effects = self.effects(ops)
-        if self.lossy:  # the counter has no token to excuse it by
-            ops = [op for op in ops if op.kind is not Kind.COUNTER]
-            effects = [e for e in effects if e.name != b"INCRBY"]
-        now = float(self.server.unix_ms())
-        # The replay knows the server's clock to within one answer on its connection.
-        tolerance = 1000 * self.config.probe_timeout
-        verdict = check(ops, effects, now_ms=now, ttl_tolerance_ms=tolerance)
-        report.outcomes = verdict.outcomes
-        report.acknowledged = verdict.acknowledged
-        report.operations = len(self.ops)
-        report.wrong += verdict.examples if not verdict.ok else []
-        report.wrong += self.loop.reports
-        report.faults = self.chaos.count
-        report.kinds = Counter(self.chaos.kinds)
-
-
-def _holds(letter: DeadLetter, op: Op, together: list[Op], premise: bool) -> bool:
-    """Whether `letter` is that of a write without a value of its own, among its `together`."""
-    if not _in(op.key, letter.payload):
-        return False
-    if letter.command == "MULTI":
-        tokens = [o.value for o in together if o.value]
-        if tokens:
-            return any(_in(token, letter.payload) for token in tokens)
-        return op.started <= letter.at < op.ended
-    # In a pipeline, behind a neutral read of its key, a DEL has a premise as well.
-    return letter.command == "DEL" and op.kind is Kind.DELETE and premise
-
-
-def _in(token: bytes, payload: bytes) -> bool:
-    return b"\r\n%b\r\n" % token in payload
-
 
 @contextmanager
-def _no_chance(seed: int) -> Iterator[None]:
+def no_chance(seed: int) -> Iterator[None]:
     """redis-py's and tenacity's jitter and our session tokens come from the seed."""
     state, uuid4 = random.getstate(), uuid.uuid4
+    # It reads its own metadata for each connection: a seventh of the time of a run.
+    get_version: Callable[[], str] = utils.get_lib_version
+    version = get_version()
+    utils.get_lib_version = lambda: version
     random.seed(seed)
     tokens = random.Random(seed ^ 0x5EED)
     uuid.uuid4 = lambda: uuid.UUID(int=tokens.getrandbits(128), version=4)
@@ -336,6 +287,7 @@ def _no_chance(seed: int) -> Iterator[None]:
         yield
     finally:
         uuid.uuid4 = uuid4
+        utils.get_lib_version = get_version
         random.setstate(state)
         if collecting:
             gc.enable()
@@ -343,7 +295,7 @@ def _no_chance(seed: int) -> Iterator[None]:
 
 def simulate(seed: int) -> Report:
     """Runs `seed`, judges it, and never raises."""
-    with _no_chance(seed):
+    with no_chance(seed):
         run = Run(seed)
         loop = run.loop
         try:
@@ -352,7 +304,7 @@ def simulate(seed: int) -> Report:
             left = [task.get_name() for task in asyncio.all_tasks(loop)]
             if left:
                 run.fail(f"tasks left: {left}")
-            run.judge()
+            judge(run)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise

@@ -26,6 +26,8 @@ CHUNK = 20
 # Per run, so that a shorter or longer swarm is held to the same density: 12,000 faults and
 # 300,000 acknowledged writes in all (issue 3).
 FAULTS, ACKNOWLEDGED = 12_000 / 2200, 300_000 / 2200
+# And of the other shapes, too (issue 5).
+SHAPES = {"transactions": 5, "cancelled": 1, "taken": 2, "heard": 25, "gaps": 0.5}
 
 SEEDS = [
     int(line.split()[0])
@@ -48,23 +50,28 @@ def test_no_run_breaks_the_contract() -> None:
     kinds: Counter[str] = Counter()
     outcomes: Counter[str] = Counter()
     remarks: Counter[str] = Counter()
+    shapes: Counter[str] = Counter()
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
         for report in pool.map(simulate, range(FIRST, FIRST + RUNS), chunksize=CHUNK):
             faults += report.faults
             acknowledged += report.acknowledged
             kinds += report.kinds
             outcomes += report.outcomes
+            shapes += report.shapes
             remarks.update(remark.partition(":")[0] for remark in report.remarks)
             if not report.ok:
                 bad.append(report)
     seconds = time.monotonic() - started
     print(
         f"\n{RUNS} runs in {seconds:.0f} s, {faults} faults ({dict(kinds)}), "
-        f"{acknowledged} acknowledged writes, {len(bad)} wrong\n{dict(outcomes)}\n{dict(remarks)}"
+        f"{acknowledged} acknowledged writes, {len(bad)} wrong\n{dict(outcomes)}\n"
+        f"{dict(shapes)}\n{dict(remarks)}"
     )
     assert not bad, f"{len(bad)} of {RUNS} runs\n" + "\n".join(map(tell, bad[:10]))
     assert faults >= FAULTS * RUNS
     assert acknowledged >= ACKNOWLEDGED * RUNS
+    scarce = {shape: shapes[shape] for shape, n in SHAPES.items() if shapes[shape] < n * RUNS}
+    assert not scarce
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from redis.exceptions import (
@@ -15,6 +16,7 @@ from redis.exceptions import (
 
 from resilient_redis.asyncio import CommandRefused, JournalFull, OutcomeUnknown, Queued
 from resilient_redis.cli.history import Kind, Op, Outcome
+from tests.support.cancelling import cancelled_after
 
 if TYPE_CHECKING:
     from .swarm import Run
@@ -128,16 +130,20 @@ class Worker:
         run = self.run
         loop, breaker = run.loop, run.breaker
         ids = [run.next_id() for _ in steps]
+        if transaction:
+            run.units.append({step.value.encode() for step in steps if step.value})
         started, wall = loop.time(), float(run.server.unix_ms())
         neutral, holds = breaker.counters["neutral"], breaker.holds
         held = breaker.snapshot().writes_held
         answers: list[Any]
         body = self._pipeline(steps, transaction) if pipeline else self._single(steps[0])
-        limit = None
+        limit: float | None = None
+        cut: Callable[[Any, float], Any] = asyncio.wait_for
         if self.rng.random() < run.config.cancels:
             limit = 10 ** self.rng.uniform(-4, -0.3)
+            cut = self.rng.choice((asyncio.wait_for, cancelled_after))
         try:
-            answers = await (body if limit is None else asyncio.wait_for(body, limit))
+            answers = await (body if limit is None else cut(body, limit))
         except asyncio.TimeoutError as error:
             # builtins' own or redis-py's? `wait_for` raises its own, exactly
             if limit is None or type(error) is not asyncio.TimeoutError:
@@ -238,7 +244,9 @@ class Worker:
             return Outcome.APPLIED if isinstance(answer, int) else self._wrong(step, answer)
         if isinstance(answer, Queued):
             return Outcome.QUEUED
-        expected = (bool,) if step.args[0] == "SET" else (bool, int)
+        expected: tuple[type, ...] = (bool,) if step.args[0] == "SET" else (bool, int)
+        if step.args[0] == "XADD":
+            expected = (str, bytes)
         return Outcome.ACKNOWLEDGED if isinstance(answer, expected) else self._wrong(step, answer)
 
     def _wrong(self, step: Step, answer: Any) -> Outcome:

@@ -28,6 +28,7 @@ def summary(report: Report) -> str:
         f"{len(report.tally.cancelled)} cancelled, {report.tally.while_held} read while held",
         f"  {report.faults.total()} faults of {sum(n > 0 for n in report.faults.values())} kinds: "
         + kinds,
+        "  " + ", ".join(f"{name} {n}" for name, n in report.shapes.items()),
         f"  raised: {errors or 'nothing'}",
         f"  breakers: {counters}",
         f"  {report.verdict}".replace("\n", "\n  "),

@@ -7,27 +7,38 @@ import dataclasses
 import logging
 import math
 import random
+import shutil
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 
-from resilient_redis.asyncio import MemoryJournal, RedisCircuitBreaker, ResilientConnection
+from resilient_redis.asyncio import (
+    MemoryJournal,
+    RedisCircuitBreaker,
+    ResilientConnection,
+    ResilientSSLConnection,
+)
 from resilient_redis.cli.aof import Effect
 from resilient_redis.cli.history import History, Op, Outcome
 from resilient_redis.cli.oracle import check
 from resilient_redis.cli.verdict import Verdict
 from resilient_redis.events import EntryDeadLettered, Event
 from tests.support.proxy import ChaosProxy
-from tests.support.servers import own_rig
+from tests.support.servers import ADMIN, PASSWORD, Rig, own_rig
+from tests.surface.tls import TlsProxy, self_signed
 
 from .chaos import Chaos
+from .takers import GROUP, Listener, Producer, Taker
 from .workers import SHORT, Tally, Worker
 
-TASKS = 36
+TASKS = {"a": 14, "b": 12, "tls": 10}  # of each team; a taker and a listener come on top
 LONGEST_HOLD_MS = 3000.0  # no fault holds a request longer; see `chaos`
 RECOVERY = 25.0  # s; in which everything must be back without any traffic
 SOCKET_TIMEOUT = 1.5
@@ -51,6 +62,7 @@ class Report:
     effects: list[Effect]
     log: list[tuple[float, str]]
     counters: Counter[str]
+    shapes: Counter[str]
 
     @property
     def ok(self) -> bool:
@@ -69,6 +81,8 @@ class Team:
     breaker: RedisCircuitBreaker
     clients: list[tuple[Any, int]] = field(default_factory=list)  # with their databases
     workers: list[Worker] = field(default_factory=list)
+    taker: Taker | None = None
+    listener: Listener | None = None
 
 
 class Soak:
@@ -97,19 +111,22 @@ class Soak:
                 async with ChaosProxy(rig.port) as proxy:
                     chaos = Chaos(rig, proxy, self.seed)
                     try:
-                        await self._soak(chaos, tell)
+                        async with _tls_in_front_of(proxy) as tls:
+                            await self._soak(chaos, tls, tell)
                     finally:
                         await chaos.aclose()
-                return self._judge(rig.effects(), chaos)
+                return self._judge(rig, chaos)
         finally:
             logger.removeHandler(listener)
 
     # -- the run
 
-    async def _soak(self, chaos: Chaos, tell: Callable[[str], None]) -> None:
-        self._make_teams(chaos.proxy)
+    async def _soak(self, chaos: Chaos, tls: Tls | None, tell: Callable[[str], None]) -> None:
+        self._make_teams(chaos, tls)
         workers = [worker for team in self.teams for worker in team.workers]
-        tasks = [asyncio.ensure_future(w.run(self._rate_of(w), self._stopping)) for w in workers]
+        calls = [worker.run(self._rate_of(worker), self._stopping) for worker in workers]
+        calls += self._others(chaos.rig)
+        tasks = [asyncio.ensure_future(call) for call in calls]
         start = time.monotonic()
         live = asyncio.ensure_future(self._live(chaos, start, tell))
         try:
@@ -118,6 +135,9 @@ class Soak:
             await asyncio.sleep(1.0)  # the tasks go on for a while
             self._stopping.set()
             await self._end(tasks)
+            for team in self.teams:
+                assert team.listener is not None
+                await team.listener.end()
             await self._recover()
         finally:
             live.cancel()
@@ -131,9 +151,9 @@ class Soak:
                 if left := await team.breaker.aclose():
                     self.problems.append(f"{team.name}: {left} acknowledged writes unapplied")
 
-    def _make_teams(self, proxy: ChaosProxy) -> None:
+    def _make_teams(self, chaos: Chaos, tls: Tls | None) -> None:
         number = 0
-        for name in ("a", "b"):
+        for name, tasks in TASKS.items():
             rng = self.rng
             breaker = RedisCircuitBreaker(
                 name=name,
@@ -145,20 +165,39 @@ class Soak:
                 batch_size=rng.choice((7, 50, 1000)),
                 journal=MemoryJournal(),
             )
+            if name == "tls" and tls is None:
+                continue
             breaker.add_observer(self._heard)
-            team = Team(name, breaker, _clients(proxy, breaker))
-            for i in range(TASKS // 2):
+            over_tls = tls if name == "tls" else None
+            team = Team(name, breaker, _clients(chaos.proxy, breaker, over_tls))
+            for i in range(tasks):
                 rng = random.Random(f"{self.seed}:worker:{number}")
                 client, db = team.clients[i % len(team.clients)]
                 if db and (name == "b" or i >= len(team.clients)):
                     client, db = team.clients[0]
-                team.workers.append(
-                    Worker(number, client, db, breaker, self.history, self.tally, rng)
-                )
+                kind = Producer if i == tasks - 1 else Worker
+                worker = kind(number, client, db, breaker, self.history, self.tally, rng)
+                team.workers.append(worker)
                 number += 1
             for worker in team.workers:
                 worker.peers = [w for w in team.workers if w.db == worker.db]
+            client, rng = team.clients[1][0], random.Random(f"{self.seed}:taker:{name}")
+            team.taker = Taker(client, breaker, self.tally, rng)
+            team.listener = Listener(client, breaker, chaos.rig.port, ADMIN, PASSWORD)
             self.teams.append(team)
+
+    def _others(self, rig: Rig) -> list[Any]:
+        """Who takes and who listens; the groups are made before anything goes wrong."""
+        calls: list[Any] = []
+        for team in self.teams:
+            taker, listener = team.taker, team.listener
+            assert taker is not None
+            assert listener is not None
+            rig.admin.xgroup_create(taker.stream, GROUP, mkstream=True)
+            rng = random.Random(f"{self.seed}:listener:{team.name}")
+            calls += [taker.run(self.rate, self._stopping), listener.publish(self._stopping)]
+            calls.append(listener.run(self._stopping, rng))
+        return calls
 
     def _rate_of(self, worker: Worker) -> float:
         """Little in the second database: going to and fro makes a replay 60 times slower."""
@@ -203,7 +242,9 @@ class Soak:
 
     # -- what is found
 
-    def _judge(self, effects: list[Effect], chaos: Chaos) -> Report:
+    def _judge(self, rig: Rig, chaos: Chaos) -> Report:
+        effects = rig.effects()
+        shapes = self._judge_shapes(rig, effects)
         ops = [_loose(op) if op.id in self.tally.cancelled else op for op in self.history.ops()]
         counters: Counter[str] = Counter()
         for team in self.teams:
@@ -224,7 +265,27 @@ class Soak:
             effects,
             sorted(self.log + chaos.log),
             counters,
+            shapes,
         )
+
+    def _judge_shapes(self, rig: Rig, effects: list[Effect]) -> Counter[str]:
+        """Elements, messages, transactions."""
+        shapes: Counter[str] = Counter(transactions=len(self.tally.units))
+        for team in self.teams:
+            assert team.taker is not None
+            assert team.listener is not None
+            self.problems += team.taker.judge(effects, rig.admin)
+            self.problems += team.listener.judge()
+            shapes["taken"] += len(team.taker.got)
+            shapes["heard"] += len(team.listener.heard)
+            shapes["gaps"] += len(team.listener.gaps)
+            if team.name == "tls":
+                shapes["over TLS"] = sum(op.key.startswith(b"tls:") for op in self.history)
+        there = {arg for effect in effects for arg in effect.args[2:]}
+        for unit in self.tally.units:
+            if there & unit and not unit <= there:
+                self.problems.append(f"half a transaction: {there & unit} of {unit}")
+        return shapes
 
     def _heard(self, event: Event) -> None:
         if isinstance(event, EntryDeadLettered) or len(self.log) < 200_000:
@@ -246,25 +307,51 @@ class _Listener(logging.Handler):
         self.problems.append(f"logged: {logging.Formatter().format(record)}")
 
 
-def _clients(proxy: ChaosProxy, breaker: RedisCircuitBreaker) -> list[tuple[Any, int]]:
-    """Of each kind one: from_url and Redis(), both databases, both protocols."""
+@dataclass(frozen=True)
+class Tls:
+    """Where TLS is spoken, and whose certificate is shown there."""
+
+    port: int
+    certificate: Path
+
+
+@asynccontextmanager
+async def _tls_in_front_of(proxy: ChaosProxy) -> AsyncIterator[Tls | None]:
+    """What is said over TLS passes the same faults. None where no certificate can be made."""
+    if shutil.which("openssl") is None:
+        print("no openssl here: nothing of this soak goes over TLS")
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as place:
+        certificate, key = self_signed(Path(place))
+        async with TlsProxy(proxy.port, certificate, key) as tls:
+            yield Tls(tls.port, certificate)
+
+
+def _clients(
+    proxy: ChaosProxy, breaker: RedisCircuitBreaker, tls: Tls | None
+) -> list[tuple[Any, int]]:
+    """Of each kind one: with retries and without, both databases, both protocols."""
     common: dict[str, Any] = {
         "connection_class": ResilientConnection,
         "breaker": breaker,
         "socket_timeout": SOCKET_TIMEOUT,
     }
-    url = f"redis://127.0.0.1:{proxy.port}"
     place: dict[str, Any] = {"host": "127.0.0.1", "port": proxy.port}
+    if tls is not None:
+        common["connection_class"] = ResilientSSLConnection
+        place = {"host": "127.0.0.1", "port": tls.port, "ssl_ca_certs": str(tls.certificate)}
     with_retry = ConnectionPool(**common, **place, retry=Redis().get_retry(), max_connections=100)
     few = BlockingConnectionPool(**common, **place, db=1, max_connections=2, timeout=5)
-    return [
-        (Redis(connection_pool=with_retry), 0),
-        (Redis.from_url(f"{url}/0", protocol=2, **common), 0),
-        (Redis.from_url(f"{url}/1", protocol=3, **common), 1),
-        (Redis.from_url(f"{url}/1", protocol=2, decode_responses=True, **common), 1),
-        (Redis.from_url(f"{url}/0", protocol=3, health_check_interval=1, **common), 0),
-        (Redis(connection_pool=few), 1),
+    pools = [
+        (ConnectionPool(**common, **place, protocol=2), 0),
+        (ConnectionPool(**common, **place, db=1, protocol=3), 1),
+        (ConnectionPool(**common, **place, db=1, protocol=2, decode_responses=True), 1),
+        (ConnectionPool(**common, **place, protocol=3, health_check_interval=1), 0),
+        (few, 1),
     ]
+    clients = [(Redis(connection_pool=with_retry), 0)]
+    return clients + [(Redis(connection_pool=pool), db) for pool, db in pools]
 
 
 def _verdict(ops: list[Op], effects: list[Effect]) -> Verdict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from .soak import Report, Soak
 
 SECONDS = 34.0  # of faults, for each server; recovery and verdict come on top
 FAULTS, KINDS, ACKNOWLEDGED = 60, 12, 40_000
+# So many of the other shapes are in it: of each server.
+SHAPES = {"transactions": 200, "taken": 60, "heard": 200, "gaps": 5}
 
 
 def _soak(flavour: str) -> Report:
@@ -44,3 +47,7 @@ def test_no_fault_breaks_the_contract() -> None:
     assert sum(report.faults.total() for report in reports) >= FAULTS * share
     assert len({kind for report in reports for kind in report.faults}) >= KINDS
     assert sum(report.acknowledged for report in reports) >= ACKNOWLEDGED * share
+    for report in reports:
+        scarce = {shape: n for shape, n in report.shapes.items() if n < SHAPES.get(shape, 0)}
+        assert not scarce
+        assert report.shapes["over TLS"] >= 2000 or shutil.which("openssl") is None

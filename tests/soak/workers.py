@@ -10,13 +10,14 @@ import asyncio
 import random
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import redis.exceptions
 
 from resilient_redis.asyncio import CommandRefused, OutcomeUnknown, Queued, RedisCircuitBreaker
 from resilient_redis.cli.history import Call, History, Kind, Outcome
+from tests.support.cancelling import cancelled_after
 
 Check = Callable[[Any], bool]
 
@@ -51,6 +52,7 @@ class Tally:
         self.errors: Counter[str] = Counter()  # raised, by class
         self.wrong: list[str] = []  # answers that no server gives to that command
         self.cancelled: set[int] = set()  # ids of operations whose caller went away
+        self.units: list[set[bytes]] = []  # what each transaction writes
         self.while_held = 0  # values read while the server took no writes
 
 
@@ -241,6 +243,7 @@ class Worker:
         slot, shared = self.rng.choice(self.registers), self._shared("list")
         pipe = self.client.pipeline(transaction=True)
         calls, checks = self._fill(pipe, slot, shared)
+        self.tally.units.append({call.value for call in calls if call.value})
         await self._execute(pipe, calls, checks, slot)
 
     def _fill(self, pipe: Any, slot: Slot, shared: str) -> tuple[list[Call], list[Check]]:
@@ -301,7 +304,7 @@ class Worker:
         return History().begin(self.number, "", Kind.READ)
 
     async def _write(
-        self, call: Call, command: Awaitable[Any], check: Check, slot: Slot | None = None
+        self, call: Call, command: Coroutine[Any, Any, Any], check: Check, slot: Slot | None = None
     ) -> tuple[Outcome, Any]:
         outcome, reply = await self._told(call, command, check)
         self._end(call, outcome, None)
@@ -309,7 +312,7 @@ class Worker:
             slot.written = True
         return outcome, reply
 
-    async def _read(self, call: Call, command: Awaitable[Any]) -> Any:
+    async def _read(self, call: Call, command: Coroutine[Any, Any, Any]) -> Any:
         key = call.key.decode()
         check: Check = lambda reply: reply is None or self._all_of([reply], key)  # noqa: E731
         held = self._held()
@@ -337,13 +340,17 @@ class Worker:
         self.tally.outcomes[outcome] += 1
         self.tally.acknowledged += op.acknowledged
 
-    async def _told(self, call: Call, command: Awaitable[Any], check: Check) -> tuple[Outcome, Any]:
+    async def _told(
+        self, call: Call, command: Coroutine[Any, Any, Any], check: Check
+    ) -> tuple[Outcome, Any]:
         """What the caller can conclude from the answer, or from the error in its place."""
         patience = None
         if self.rng.random() < CANCELLED_SHARE:
             patience = self.rng.choice((0.001, 0.005, 0.05, 0.3))
+        by_hand = patience is not None and self.rng.random() < 0.5
+        cut_short = cancelled_after if by_hand else asyncio.wait_for
         try:
-            reply = await (asyncio.wait_for(command, patience) if patience else command)
+            reply = await (cut_short(command, patience) if patience else command)
         except asyncio.TimeoutError as error:
             if patience is None:
                 return self._crashed(call, error)

@@ -274,7 +274,7 @@ def test_absolute_expiry_stays_as_it_is() -> None:
         ("XREAD STREAMS k 0", False, 0),
         ("XREAD BLOCK 20 STREAMS k 0", True, 20),
         ("XREADGROUP GROUP g c BLOCK 0 STREAMS k >", True, 0),
-        ("BLMOVE a b LEFT LEFT 1", True, 0),
+        ("BLMOVE a b LEFT LEFT 1", True, 1000),
         ("WAIT 1 0", True, 0),
         ("LPOP k", False, 0),
     ],

@@ -38,7 +38,8 @@ class AsyncQueued(Queued):
                     settled.set_result(None)
 
             self.on_settled(wake)
-            await asyncio.wait_for(settled, timeout)
+            if settled not in (await asyncio.wait({settled}, timeout=timeout))[0]:
+                raise asyncio.TimeoutError  # not by `wait_for`, which swallows cancellations
         try:
             return self.result()
         except ReplyError as error:
@@ -231,6 +232,14 @@ class RedisCircuitBreaker(CircuitBreaker):
             return
         asking = self._ask(self._question_time(since))
         self._hang_check = self.adopt().create_task(asking, name=f"{self.name}-hang-check")
+
+    def check_hang_soon(self, since: float) -> None:
+        # Where the task is cancelled because the loop ends, a new one would be left behind.
+        def ask() -> None:
+            if not self._closed:
+                self.check_hang(since)
+
+        self.adopt().call_later(self.deadline / 20, ask)
 
     async def hang_verdict(self) -> None:
         if self._hang_check is not None and not self._hang_check.done():

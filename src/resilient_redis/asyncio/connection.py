@@ -32,7 +32,7 @@ from ..seam.packed import Call, Packed
 from ..seam.replies import MISSING, PUSH, at_hand
 from ..seam.sockets import abort, nobody_awaits_its_end, unsent
 from .breaker import RedisCircuitBreaker
-from .driving import caller, end, run
+from .driving import caller, end, run, within
 from .retry import GuardedRetry
 
 
@@ -94,8 +94,10 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
                 await asyncio.wait({task}, timeout=patience)
         except BaseException:
             # The caller was cancelled: half a handshake must not be left on the connection.
-            await end(task)
-            await self.disconnect(nowait=True)
+            try:
+                await end(task)  # it may be cancelled again
+            finally:
+                await self.disconnect(nowait=True)
             raise
         finally:
             self._opening = None
@@ -244,7 +246,7 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
         if transport.get_write_buffer_size() <= transport.get_write_buffer_limits()[1]:
             return
         try:
-            await asyncio.wait_for(writer.drain(), self.socket_timeout)
+            await within(writer.drain(), self.socket_timeout)
         except OUTAGE as error:
             # `read_response` finds the socket closed and decides.
             self.breaker.note_error(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -47,9 +48,30 @@ async def end(task: asyncio.Task[Any]) -> None:
 
     One cancellation may be swallowed: `wait_for`, with which redis-py sends, does so before Python
     3.12 if what it waits for ends in the same step (https://github.com/python/cpython/issues/86296).
+    Who is cancelled meanwhile is told when it is done: half a handshake must not go on alone.
     """
+    cancelled: asyncio.CancelledError | None = None
     while not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=0.01)
+        try:
+            await asyncio.wait({task}, timeout=0.01)
+        except asyncio.CancelledError as error:
+            cancelled = error
     if not task.cancelled():
         task.exception()  # looked at: nobody is left whom it concerns
+    if cancelled is not None:
+        raise cancelled
+
+
+async def within(work: Coroutine[Any, Any, T], seconds: float | None) -> T:
+    """`asyncio.wait_for`, which before Python 3.12 swallows the caller's cancellation where `work`
+    ends in the same step. Raises `asyncio.TimeoutError`.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        await asyncio.wait({task}, timeout=seconds)
+        if not task.done():
+            raise asyncio.TimeoutError
+        return task.result()
+    finally:
+        await end(task)

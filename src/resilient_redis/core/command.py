@@ -70,7 +70,7 @@ class Shape(NamedTuple):
     safe_twice: bool = False  # sent again, and then again what followed it: the same final state
     grows: bool = False  # the server denies it when out of memory (flag denyoom)
     blocking: bool = False  # may wait at the server by design
-    block_ms: int = 0  # how long a blocking READ or TAKE asks to wait; 0 is for ever
+    block_ms: int = 0  # how long a blocking command asks to wait; 0 is for ever
     ttl: RelativeTTL | None = None
     max_age: float | None = None  # seconds until it is set aside, where a rule says so
     block_at: int = 0  # where that stands among the arguments, and how many ms its unit has

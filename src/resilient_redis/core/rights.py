@@ -33,13 +33,16 @@ def try_rights(watermark: bytes) -> Dialogue[tuple[Mode, tuple[str, ...]] | None
         (b"GET", watermark),
         (b"SET", watermark, b"rights"),
         (b"EXEC",),
+        # In the same breath: who asks may be cancelled before he hears the answers.
+        (b"UNWATCH",),
+        (b"DEL", watermark),
     ]
     replies = yield Exchange(b"".join(map(pack, commands)), len(commands))
-    # Where EXEC is forbidden, the connection would stay in MULTI.
-    stuck = isinstance(replies[-1], ReplyError)
-    after = [*([(b"DISCARD",)] if stuck else []), (b"UNWATCH",), (b"DEL", watermark)]
-    commands += after
-    replies += yield Exchange(b"".join(map(pack, after)), len(after))
+    if isinstance(replies[7], ReplyError):
+        # Where EXEC is forbidden, the connection would stay in MULTI.
+        after = [(b"DISCARD",), (b"UNWATCH",), (b"DEL", watermark)]
+        commands += after
+        replies += yield Exchange(b"".join(map(pack, after)), len(after))
     missing: set[str] = set()
     for command, reply in zip(commands, replies, strict=True):
         name = command[0].decode()

@@ -73,6 +73,10 @@ class Flavour(BreakerBase):
         """Asks on a second connection whether the server still answers; one question at a time."""
 
     @abstractmethod
+    def check_hang_soon(self, since: float) -> None:
+        """The same for who is being interrupted."""
+
+    @abstractmethod
     def hang_verdict(self) -> Any:
         """If the question is being asked, waits for the answer that is due at any moment."""
 

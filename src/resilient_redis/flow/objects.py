@@ -216,8 +216,10 @@ class ObjectGuard:
         before = breaker.counters["replayed"]
         if not breaker.pending:
             return 0
-        permit = None if breaker.closed else breaker.take_permit()
-        if breaker.closed or permit is not None:
+        # One that somebody else has started, as a probe, is waited for like our own.
+        under_way = self.replaying is not None and not self.replaying.done()
+        permit = None if breaker.closed or under_way else breaker.take_permit()
+        if breaker.closed or under_way or permit is not None:
             wait = breaker.drain_wait if seconds is None else seconds
             yield from self._drained(breaker.clock() + wait, permit)
         return breaker.counters["replayed"] - before

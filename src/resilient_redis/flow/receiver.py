@@ -9,7 +9,7 @@ from redis.exceptions import ConnectionError, ExecAbortError, ResponseError, Tim
 
 from ..answering import LIVE, Slot
 from ..core.command import Kind
-from ..core.guard import Sent, Unknown, lost, writes
+from ..core.guard import Repeat, Sent, Unknown, lost, writes
 from ..core.unit import grouped
 from ..seam.failures import REJECTED, holding_code, is_outage
 from ..seam.packed import commands_of
@@ -88,8 +88,8 @@ class GuardedReceiver(GuardedSubscriber):
         """The caller was cancelled. That is no failure, but it may be a symptom of one."""
         breaker = self.breaker
         now = breaker.clock()
-        if self._sent is not None and now - self._sent_at > breaker.deadline / 10:
-            breaker.check_hang(now - breaker.deadline / 2)
+        if self.waiting_since() is not None and now - self._sent_at > breaker.deadline / 10:
+            breaker.check_hang_soon(now - breaker.deadline / 2)
         self._forget()
 
     def _error_reply(self, error: ResponseError) -> Steps[bool]:
@@ -150,12 +150,16 @@ class GuardedReceiver(GuardedSubscriber):
         self._replies = replies
         if not is_outage(error):
             raise error
+        verdict = lost(rest, sent)
         if isinstance(error, TimeoutError) and any(c.shape.blocking for c in rest):
-            raise error  # it waited longer than socket_timeout, as in redis-py
+            # Longer than it has asked to wait: the server owes it a reply like any other.
+            overdue = 0 < rest[0].shape.block_ms <= (breaker.clock() - at) * 1000
+            if not overdue and (isinstance(verdict, Repeat) or self._era == breaker.era):
+                raise error  # it waited longer than socket_timeout, as in redis-py
+            # Else redis-py's retry would send it again, and a pop take out another element.
         # The server may close an idle socket when it likes: the new one is the verdict.
         if not idle_eof:
             breaker.failure(self._era, error, max(at, self._cleared_at))
-        verdict = lost(rest, sent)
         if isinstance(verdict, Unknown):
             raise self._unknown(verdict.command) from error
         if told and denied:

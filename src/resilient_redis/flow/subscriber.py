@@ -32,7 +32,8 @@ class GuardedSubscriber(GuardedSender):
 
     def __init__(self, **kwargs: Any) -> None:
         self._channels: set[bytes] = set()
-        self._silent_since: float | None = None  # since when no message can have come
+        self._heard_at: float | None = None  # when something last came on this socket
+        self._silent_since: float | None = None  # since when messages may have been lost
         self._later: list[Call] = []  # to be sent when it is connected again
         super().__init__(**kwargs)
 
@@ -85,7 +86,10 @@ class GuardedSubscriber(GuardedSender):
             left = timeout if endless else max(until - self.breaker.clock(), 0.0)
             socket = self._socket_id()
             try:
-                return (yield partial(read, left))
+                message = yield partial(read, left)
+                if message:
+                    self._heard_at = self.breaker.clock()
+                return message
             except TimeoutError:
                 raise  # socket_timeout, as in redis-py
             except OUTAGE as error:
@@ -96,8 +100,9 @@ class GuardedSubscriber(GuardedSender):
                     raise
 
     def _lost_sight(self) -> None:
+        # Nobody knows how long before its end a socket has carried nothing any more.
         if self._silent_since is None:
-            self._silent_since = self.breaker.clock()
+            self._silent_since = self._heard_at or self.breaker.clock()
 
     def _back(self, until: float) -> Steps[bool]:
         """Connects again. False where the time is over first."""
@@ -120,8 +125,11 @@ class GuardedSubscriber(GuardedSender):
         if not self._subscribes_again():
             self._channels.clear()
             self._later.clear()
-            self._silent_since = None
+            self._silent_since = self._heard_at = None
             return
+        if self._heard_at is not None:
+            self._lost_sight()  # also where not a reader, but who subscribes has found it closed
+        self._heard_at = self.breaker.clock()
         later, self._later = self._later, []
         for call in later:
             yield partial(self._send_stock, call)

@@ -204,6 +204,9 @@ class RedisCircuitBreaker(CircuitBreaker):
             except RuntimeError:
                 pass  # the interpreter is ending, and lets no thread begin
 
+    def check_hang_soon(self, since: float) -> None:
+        self.check_hang(since)
+
     def hang_verdict(self) -> None:
         if (asking := self._hang_check) is not None:
             asking.join(0.05)

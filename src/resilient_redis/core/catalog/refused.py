@@ -5,10 +5,11 @@ Where a group is `safe_twice`, its commands only read: one whose reply was lost 
 
 from __future__ import annotations
 
-from ..command import Kind, Wire
-from .parse import CONDITIONAL, NEWER, counted_keys
+from ..command import Kind, Shape, Wire
+from .parse import CONDITIONAL, NEWER, counted_keys, waits_for_seconds
 from .row import (
     Args,
+    Refuse,
     Row,
     every,
     every_other,
@@ -34,6 +35,14 @@ VECTOR_SET = "a module command"
 REMOVED = "Redis 7 has it no more: LCS takes its place"
 
 
+def _waits(args: Args, shape: Shape) -> Shape:
+    """For how long, while it is sent: what waits longer has lost its reply."""
+    try:
+        return waits_for_seconds(args, shape, len(args) - 1)
+    except Refuse:
+        return shape  # the reason of the row comes first
+
+
 def _migrate_keys(args: Args) -> tuple[bytes, ...]:
     """`MIGRATE host port key …`; with an empty key they follow the word KEYS, the last option."""
     if len(args) > 3 and args[3]:
@@ -52,7 +61,8 @@ ROWS: tuple[Row, ...] = (
     *refuse(CONDITIONAL, "MSETNX", keys=every_other),
     *refuse(CONDITIONAL, "RENAME, RENAMENX, COPY, SMOVE", keys=first_two),
     *refuse(MOVES, "LMOVE, LMOVEM, RPOPLPUSH", keys=first_two),
-    *refuse(MOVES, "BLMOVE, BLMOVEM, BRPOPLPUSH", keys=first_two, blocking=True),
+    *refuse(MOVES, "BLMOVE, BRPOPLPUSH", keys=first_two, blocking=True, by_args=_waits),
+    *refuse(MOVES, "BLMOVEM", keys=first_two, blocking=True),
     *refuse(CLAIMS, "XCLAIM, XAUTOCLAIM", keys=first),
     *refuse(NEEDS_STREAM, """
         XGROUP CREATE, XGROUP CREATECONSUMER, XGROUP DELCONSUMER, XGROUP DESTROY, XGROUP SETID

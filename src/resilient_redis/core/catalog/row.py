@@ -191,6 +191,7 @@ def refuse(
     keys: Keys = no_keys,
     safe_twice: bool = False,
     blocking: bool = False,
+    by_args: ByArgs | None = None,
 ) -> tuple[Row, ...]:
     """Several commands, one line each in `names`, that are refused for the same reason."""
     return tuple(
@@ -201,6 +202,7 @@ def refuse(
             keys=keys,
             safe_twice=safe_twice,
             blocking=blocking,
+            by_args=by_args,
             reason=reason,
         )
         for name in names.replace("\n", ",").split(",")
