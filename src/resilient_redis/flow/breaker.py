@@ -110,7 +110,6 @@ class CircuitBreaker(Flavour):
         self.client: Any = None
         self.object: ObjectGuard | None = None
         self._paced = recovery_wait is not None
-        self.reported = False  # how much is left, at the end
         self._set_up()
         register(self)
         if redis_client is not None:
@@ -319,7 +318,10 @@ class CircuitBreaker(Flavour):
             # The gate opens before the watermarks are deleted.
             yield partial(self._recovery_over, left)
         self._closed = True
-        yield self._end_all
+        try:
+            yield self._end_all
+        finally:
+            self._closed = False  # used again, as redis-py's clients may be, it recovers again
         self.reported = True
         if self.pending:
             logger.error(
