@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from typing import Any
 
 import pytest
@@ -28,8 +27,6 @@ async def scripted(make_world: Make) -> World:
 
 @pytest.mark.parametrize("how", ["wait_for", "gather", "create_task"])
 async def test_a_read_under_a_timeout_is_the_callers_own(any_object: World, how: str) -> None:
-    if how == "wait_for" and sys.version_info >= (3, 12):
-        pytest.xfail("there wait_for makes no task, and the premise holds")
     world = any_object
     await world.truth.set(KEY, "precious")
     await world.opened()
@@ -95,11 +92,6 @@ async def test_the_premise_is_asked_with_the_callers_own_key() -> None:
     assert there.data[KEY] == "precious"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Premises._absent outlives a drain that is cut off: what was absent at its start counts "
-    "as absent after the next outage, too",
-)
 async def test_a_premise_is_asked_again_after_a_replay_was_cut_off(world: World) -> None:
     """Somebody else writes while we are cut off for the second time."""
     if world.proxy is None:

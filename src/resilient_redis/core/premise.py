@@ -50,10 +50,10 @@ class NeutralReads:
 
     def add(self, db: int, keys: Iterable[bytes]) -> None:
         """The task was told that `keys` are empty. Of its own writes it knows better."""
-        if len(self._keys) >= MAX_KEYS:
-            self._overflown = True
-            return
         for key in keys:
+            if len(self._keys) >= MAX_KEYS:
+                self._overflown = True
+                return
             place = (db, key)
             if place not in self._keys and place not in self._written:
                 self._keys.add(place)
@@ -61,9 +61,9 @@ class NeutralReads:
 
     def wrote(self, db: int, keys: Iterable[bytes]) -> None:
         """The task has queued a write to `keys` without having read them before."""
-        if len(self._written) >= MAX_KEYS:
-            return
         for key in keys:
+            if len(self._written) >= MAX_KEYS:
+                return
             place = (db, key)
             if place not in self._written:
                 self._written.add(place)
@@ -126,7 +126,9 @@ class Premises:
 
     def __init__(self) -> None:
         self._unchecked: dict[int, tuple[int, tuple[bytes, ...]]] = {}
-        self._absent: set[tuple[int, bytes]] = set()  # before the drain; what is there now is ours
+        self._met: dict[int, tuple[int, tuple[bytes, ...]]] = {}
+        self._absent: set[tuple[int, bytes]] = set()  # when asked for; what is there now is ours
+        self._ours: set[tuple[int, bytes]] = set()  # were absent, until an entry has written them
 
     def add(self, seq: int, db: int, keys: tuple[bytes, ...]) -> None:
         self._unchecked[seq] = (db, keys)
@@ -169,13 +171,32 @@ class Premises:
         self._absent.update((db, key) for key in absent)
         known = self._known(db)
         entries = {seq: keys for seq, (at, keys) in self._unchecked.items() if at == db}
-        for seq in entries:
+        failed = []
+        for seq, keys in entries.items():
             del self._unchecked[seq]
-        return [seq for seq, keys in entries.items() if not known.issuperset(keys)]
+            if known.issuperset(keys):
+                self._met[seq] = (db, keys)
+            else:
+                failed.append(seq)
+        return failed
+
+    def ask_again(self, confirmed: int) -> None:
+        """A drain begins, or goes on behind entry `confirmed` where it was cut off: somebody else
+        may have written meanwhile what was absent then.
+        """
+        for seq, (db, keys) in self._met.items():
+            if seq <= confirmed:
+                self._ours.update((db, key) for key in keys)
+            else:
+                self._unchecked[seq] = (db, keys)
+        self._met.clear()
+        self._absent.clear()
 
     def _known(self, db: int) -> set[bytes]:
-        return {key for at, key in self._absent if at == db}
+        return {key for at, key in self._absent | self._ours if at == db}
 
     def forget(self) -> None:
         """The drain is over."""
+        self._met.clear()
         self._absent.clear()
+        self._ours.clear()

@@ -93,6 +93,7 @@ class Replay(Marking):
         if self._in_flight is not None:
             yield from self._read_watermark(self._in_flight.db)
             self._in_flight = None
+        self.premises.ask_again(self._confirmed)
         prepared: Batch | None = None
         while True:
             if prepared is None or self.premises:

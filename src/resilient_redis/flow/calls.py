@@ -106,6 +106,8 @@ class Replayer:
         drain = Drain(breaker)
         drain.begin()
         self._server_ms = self.failure = None
+        if (first := breaker.outbox.journal.oldest) is not None:
+            breaker.replay.premises.ask_again(first.seq - 1)
         # Failures are being counted: the first contact is one call more, and not a trip.
         self._counts = permit is None and breaker.failures > 0
         self._proved = permit is None and not self._counts
