@@ -13,6 +13,7 @@ from tenacity.wait import wait_base
 from ..base import BreakerBase
 from ..core.breaker import Cause, State, Transition
 from ..core.fence import Suspects
+from ..drain import Drain
 from ..journal import Journal
 from ..observers import logger
 from ..policy import Policy
@@ -105,6 +106,7 @@ class CircuitBreaker(Flavour):
         self.template: Template | None = None
         self._endpoint: tuple[Any, ...] | None = None
         self.changes = 0  # goes up whenever whoever waits should look again
+        self.drain = Drain(self)
         self._closed = False
         self._answers = 0
         self.client: Any = None
@@ -164,6 +166,7 @@ class CircuitBreaker(Flavour):
         self.connections = weakref.WeakSet()
         self._suspects = Suspects()
         self.replay = self._make_replay(self.outbox.abandon())
+        self.drain = Drain(self)
         if self.object is not None:
             self.object.begin_anew()
         if self.kept is not None:

@@ -11,7 +11,6 @@ from ..core.breaker import Cause, Permit
 from ..core.entry import Entry
 from ..core.exchange import ReplyError
 from ..core.wire import unpack
-from ..drain import Drain
 from ..observers import logger
 from ..seam.failures import (
     is_foreign_outage,
@@ -103,8 +102,7 @@ class Replayer:
     def run(self, permit: Permit | None) -> Steps[None]:
         """Until the journal is empty. `permit`: the first contact is the probe."""
         breaker = self._breaker
-        drain = Drain(breaker)
-        drain.begin()
+        breaker.drain.begin()
         self._server_ms = self.failure = None
         if (first := breaker.outbox.journal.oldest) is not None:
             breaker.replay.premises.ask_again(first.seq - 1)
@@ -126,6 +124,7 @@ class Replayer:
                     elif breaker.suspicious:
                         breaker.success(breaker.era)
                 self._done(entry)
+                breaker.drain.progress()
         except Exception:  # noqa: BLE001 - logged whole, and nobody waits for this
             logger.exception("%s: the replay has failed", breaker.name)
             return
@@ -136,7 +135,7 @@ class Replayer:
                     breaker.plan_probe(0.0)
         if breaker.closed:
             breaker.replay.premises.forget()
-            drain.finish()
+            breaker.drain.finish()
 
     def _settle(self, entry: Entry) -> Steps[bool | None]:
         """Deals with the entry at the front. True or False: settled, with or without a call of the
