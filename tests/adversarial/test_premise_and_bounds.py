@@ -157,11 +157,6 @@ async def test_a_time_to_live_counts_from_the_call(make_world: Make) -> None:
     assert await world.truth.get(f"{KEY}-short") is None, "it had expired, and so has the old one"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="over an object that is not redis-py's class a relative expiry counts from the replay "
-    "(and README does not say so)",
-)
 async def test_a_time_to_live_counts_from_the_call_over_any_object(scripted: World) -> None:
     await scripted.opened()
     await scripted.client.set(KEY, VALUE, ex=100)
