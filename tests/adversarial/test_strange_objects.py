@@ -228,12 +228,12 @@ async def test_poison_of_any_kind_is_set_aside(scripted: World, kind: type[Excep
 
 
 async def test_an_object_that_fails_at_everything_costs_no_entry(scripted: World) -> None:
-    """A client whose event loop is closed: that is no fault of what is queued."""
+    """A client that does not work at all: that is no fault of what is queued."""
     await scripted.opened()
     for n in range(3):
         await scripted.client.set(f"{KEY}-{n}", n)
         await scripted.client.rpush(f"{KEY}-list", n)
-    script(scripted).fate = lambda method, args: RuntimeError("Event loop is closed")
+    script(scripted).fate = lambda method, args: RuntimeError("not initialised")
     for _ in range(5):
         await traffic(scripted)
         await scripted.breaker.flush_re_sync_queue()

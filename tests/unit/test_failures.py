@@ -120,6 +120,8 @@ def test_what_one_command_may_be_to_blame_for(error: Exception, certain: bool) -
         asyncio.TimeoutError(),
         OSError(errno.EMFILE, "x"),
         MemoryError(),
+        RuntimeError("Event loop is closed"),
+        RuntimeError("<Lock> is bound to a different event loop"),
         CommandRefused("GET", "x"),
     ],
 )

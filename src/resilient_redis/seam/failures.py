@@ -143,6 +143,8 @@ def is_of_the_command(error: BaseException) -> bool:
     """Whether `error` may be the fault of one command: any is that no other would meet as well."""
     if isinstance(error, (ResilienceError, OSError, asyncio.TimeoutError, MemoryError)):
         return False
+    if isinstance(error, RuntimeError) and "loop" in str(error):
+        return False  # asyncio's: the object belongs to a loop that is closed, or to another
     if _names(error) & _OF_ALL or "max number of clients" in str(error):
         return False
     return str(error).partition(" ")[0] not in UNAVAILABLE
