@@ -79,3 +79,19 @@ def test_after_a_cut_what_is_not_applied_yet_is_asked_again() -> None:
     premises.forget()
     premises.add(6, 0, (b"a",))
     assert premises.questions(0) == [b"a"], "the next drain knows nothing of this one"
+
+
+def test_what_is_at_stake_when_a_batch_is_sent() -> None:
+    premises = Premises()
+    assert premises.at_stake(0, 0, 10) == []
+    for seq, keys in ((2, (b"a",)), (4, (b"b", b"a")), (5, (b"c",)), (9, (b"a", b"d"))):
+        premises.add(seq, 0, keys)
+    assert premises.answered(0, [b"a", b"b", b"c", b"d"]) == []
+    assert premises.at_stake(0, 0, 4) == [b"a", b"b"]
+    assert premises.at_stake(0, 2, 5) == [b"b", b"c"], "what stands in a is ours"
+    premises.ask_again(5)
+    assert premises.questions(0) == [b"d"]
+    assert premises.answered(0, [b"d"]) == []
+    assert premises.at_stake(0, 5, 9) == [b"d"], "a is still ours"
+    assert premises.at_stake(0, 9, 20) == []
+    assert not premises.met

@@ -129,6 +129,7 @@ class Premises:
         self._met: dict[int, tuple[int, tuple[bytes, ...]]] = {}
         self._absent: set[tuple[int, bytes]] = set()  # when asked for; what is there now is ours
         self._ours: set[tuple[int, bytes]] = set()  # were absent, until an entry has written them
+        self._confirmed = 0  # up to here entries have written theirs
 
     def add(self, seq: int, db: int, keys: tuple[bytes, ...]) -> None:
         self._unchecked[seq] = (db, keys)
@@ -138,6 +139,11 @@ class Premises:
 
     def __bool__(self) -> bool:
         return bool(self._unchecked)
+
+    @property
+    def met(self) -> bool:
+        """Whether entries wait whose keys were absent when they were asked for."""
+        return bool(self._met)
 
     def check(self, use: Callable[[int], Dialogue[bool]]) -> Dialogue[list[int]]:
         """Asks for all keys in one round trip a database; returns the entries to be set aside.
@@ -191,6 +197,21 @@ class Premises:
                 self._unchecked[seq] = (db, keys)
         self._met.clear()
         self._absent.clear()
+        self._confirmed = confirmed
+
+    def at_stake(self, db: int, confirmed: int, last: int) -> list[bytes]:
+        """The keys that were absent, and have to be so still when the entries behind `confirmed`
+        up to `last` are written.
+        """
+        if not self._met:
+            return []
+        for seq in range(self._confirmed + 1, confirmed + 1):
+            at, keys = self._met.pop(seq, (db, ()))
+            self._ours.update((at, key) for key in keys)
+        self._confirmed = confirmed
+        behind = range(confirmed + 1, last + 1)
+        wanted = {key for seq in behind if seq in self._met for key in self._met[seq][1]}
+        return sorted(key for key in wanted if (db, key) not in self._ours)
 
     def _known(self, db: int) -> set[bytes]:
         return {key for at, key in self._absent | self._ours if at == db}
