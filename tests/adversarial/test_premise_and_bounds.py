@@ -104,6 +104,26 @@ async def test_a_premise_is_asked_again_after_a_replay_was_cut_off(world: World)
     assert [x.reason for x in world.breaker.dead_letters] == ["premise"]
 
 
+async def test_what_comes_into_being_before_its_turn(any_object: World) -> None:
+    """Somebody else writes while the replay is at what stands before the default."""
+    world = any_object
+    await _queue_first_and_default(world)
+    await world.client.set(KEY, "a better default")
+    client = world.breaker.client
+    real = client.set
+
+    async def and_somebody_else(*args: Any, **kwargs: Any) -> Any:
+        client.set = real
+        await real(KEY, "precious")
+        return await real(*args, **kwargs)
+
+    client.set = and_somebody_else
+    await world.healed()
+    assert await world.truth.get(KEY) == b"precious"
+    assert await world.truth.get(f"{KEY}-first") == VALUE.encode()
+    assert [x.reason for x in world.breaker.dead_letters] == ["premise", "premise"]
+
+
 async def _queue_first_and_default(world: World) -> None:
     await world.opened()
     await elsewhere(world.client.set, f"{KEY}-first", VALUE)

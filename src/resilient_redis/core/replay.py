@@ -256,8 +256,8 @@ class Replay(Marking):
         ask = pack((b"WATCH", *keys)) + pack((b"EXISTS", *keys))
         watched, found = yield Exchange(ask, 2)
         available(watched)
-        if found == 0:
-            return True
+        if not isinstance(found, int) or found == 0:
+            return True  # a server that does not say it now has said it of each a moment ago
         self.premises.ask_again(self._confirmed)
         return False
 

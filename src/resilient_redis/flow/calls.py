@@ -174,6 +174,7 @@ class Replayer:
             return False
         try:
             yield from self._check_premises()
+            yield from self._check_premise_again(entry)
             applies = entry.seq not in self._premise_failed
             if applies and not entry.safe_twice and not self._proved:
                 # It cannot be the probe: if its reply is lost, nobody can say whether it ran.
@@ -300,6 +301,15 @@ class Replayer:
                 if not (yield from self._may_be_present(spelled.get(key, key))):
                     absent.append(key)
             self._premise_failed.update(premises.answered(0, absent))
+
+    def _check_premise_again(self, entry: Entry) -> Steps[None]:
+        """When its turn has come: what was absent may have come into being."""
+        keys, premises = self._held[entry.seq].keys, self._breaker.replay.premises
+        for key in premises.at_stake(0, entry.seq - 1, entry.seq):
+            if (yield from self._may_be_present(keys.get(key, key))):
+                premises.ask_again(entry.seq - 1)
+                yield from self._check_premises()
+                return
 
     def _may_be_present(self, key: Any) -> Steps[bool]:
         try:
