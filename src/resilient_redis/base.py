@@ -84,6 +84,7 @@ class BreakerBase:
         self._settings = settings
         self.replay = self._make_replay(0)
         self.rights_key = settings.watermark_prefix.encode() + b"rights:" + _token()
+        self.reported = False  # how much is left, at the end
         self.outages = 0  # how often it has opened; a socket older than the last is not used
         self.gate_open = True
         # The one attribute of the healthy path: closed, nothing queued, writes not held.
@@ -375,6 +376,7 @@ class BreakerBase:
                 self.replay.premises.add(first + place, db, keys)
         if self.kept is not None:
             self.kept.add(self)
+        self.reported = False
         # While the journal holds anything, nothing overtakes it.
         self.gate_open = False
         self.refresh()

@@ -78,8 +78,18 @@ class ReplayStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ReplayProgress(Event):
+    """Told about once a second of a long drain: `applied` so far, `pending` in the journal."""
+
+    applied: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplayFinished(Event):
-    """The journal is empty; `seconds` is how long the drain took."""
+    """The journal is empty. What was applied before the replay was cut off counts; `seconds` is how
+    long it took, without what lay between.
+    """
 
     applied: int
     dead_letters: int

@@ -12,6 +12,7 @@ from .events import (
     PremisesFailed,
     ProbeFailed,
     ReplayFinished,
+    ReplayProgress,
     ReplayStarted,
     RightsMissing,
     ServerLostData,
@@ -95,3 +96,5 @@ def log_event(event: Event) -> None:
             logger.debug("%s: probe failed: %s", name, error)
         case ReplayStarted(pending=pending):
             logger.debug("%s: replaying %d queued writes", name, pending)
+        case ReplayProgress(applied=applied, pending=pending):
+            logger.debug("%s: replayed %d queued writes, %d are left", name, applied, pending)

@@ -241,8 +241,8 @@ PLANTS: tuple[Plant, ...] = (
         "an exhausted pool is the entry's fault",
         "a pool costs no entry",
         FAILURES,
-        "    return bool(_names(error) & _OF_THE_COMMAND) and",
-        "    return True or",
+        "    if _names(error) & _OF_ALL or",
+        "    if",
     ),
     plant(
         "LOADING is the entry's fault",
@@ -649,7 +649,7 @@ PLANTS: tuple[Plant, ...] = (
         "what a pipeline runs at once passes the guard",
         "nothing overtakes the queue",
         CLIENT,
-        '            return await self._facade.breaker.execute("pipeline", lambda: command)',
+        '            return await self._facade.breaker.execute("pipeline", send)',
         "            return await command",
     ),
     plant(

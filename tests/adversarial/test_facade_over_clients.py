@@ -286,12 +286,6 @@ async def test_a_wrong_password_is_no_outage(rig: Rig) -> None:
 # -- the fast path -----------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="since a869ff4 the fast path looks again only every 32nd time: what was made while open "
-    "and runs after the recovery (gather, create_task) is answered with nothing, refused, or "
-    "queued with no recovery to replay it",
-)
 async def test_the_breaker_closes_between_the_decision_and_the_answer(rig: Rig) -> None:
     """A coroutine made while open and awaited after the recovery goes to the server."""
     async with using(Redis(port=rig.port)) as r:

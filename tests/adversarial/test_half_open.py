@@ -291,11 +291,6 @@ async def test_forced_open_during_a_probe_stays_open(world: World) -> None:
     assert world.breaker.state == OPEN
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a blocking call may be the probe: it holds the permit for as long as it blocks (its "
-    "lease at most), and everybody else is answered as while away by an object that is back",
-)
 async def test_a_blocking_call_is_no_probe(make_world: Make) -> None:
     """A consumer that waits for a job is the first to call after the outage, as consumers are."""
     world: World = await make_world(FAKE)

@@ -58,11 +58,6 @@ class NoPing(Scripted):
     ping = None  # type: ignore[assignment]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="where the object has no ping nothing is asked before a push: it is the probe again, "
-    "and each probe of a dead object costs one acknowledged push",
-)
 async def test_an_object_without_ping_loses_no_push() -> None:
     there = NoPing()
     breaker, client = await opened(there)
@@ -84,11 +79,6 @@ class PlainPing(Scripted):
         return True
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a ping that cannot be awaited (a plain one, AsyncMock(spec=Redis)'s) is taken for an "
-    "object that is no fault of the entry: a push is never replayed, the breaker never closes",
-)
 @pytest.mark.parametrize("kind", ["plain", "mock"])
 async def test_a_ping_that_cannot_be_awaited_is_no_outage(kind: str) -> None:
     there = PlainPing()
@@ -142,17 +132,9 @@ WRITES: dict[str, Any] = {
     "keyword": lambda client: client.set(name=KEY, value="default"),
     "mapping": lambda client: client.mset({KEY: "default"}),
 }
-SPELLED = pytest.mark.xfail(
-    strict=True,
-    reason="the caller's own spelling of a key is looked for among positional arguments only, and "
-    "at the replay only: elsewhere an object with text for keys is asked for bytes, has nothing "
-    "under them, and its data are written over",
-)
 
 
-@pytest.mark.parametrize(
-    "how", ["positional", *(pytest.param(how, marks=SPELLED) for how in ("keyword", "mapping"))]
-)
+@pytest.mark.parametrize("how", WRITES)
 async def test_a_queued_default_goes_over_no_text_key(how: str) -> None:
     there = Words()
     breaker, client = await opened(there)
@@ -164,7 +146,6 @@ async def test_a_queued_default_goes_over_no_text_key(how: str) -> None:
     assert there.data[KEY] == "precious"
 
 
-@SPELLED
 @pytest.mark.parametrize("how", WRITES)
 async def test_a_live_default_goes_over_no_text_key(how: str) -> None:
     """Read while away, written when it is back."""
@@ -179,36 +160,56 @@ async def test_a_live_default_goes_over_no_text_key(how: str) -> None:
     assert there.data[KEY] == "precious"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a pipeline over any object has no keys for the premise: what its task was told during "
-    "the outage does not keep it from writing over real data",
-)
-async def test_a_pipeline_after_the_outage_goes_over_nothing(make_world: Make) -> None:
+async def after_the_outage(make_world: Make) -> World:
+    """There is something under the key that this task was told is empty."""
     world: World = await make_world(FAKE)
     await world.truth.set(KEY, "precious")
     await world.opened()
     assert await world.client.get(KEY) is None
     await world.healed()
+    return world
+
+
+async def test_a_pipeline_after_the_outage_goes_over_nothing(make_world: Make) -> None:
+    world = await after_the_outage(make_world)
     async with world.client.pipeline() as pipe:
         answer = await outcome(pipe.set(KEY, "default").execute())
     assert await world.truth.get(KEY) == b"precious"
     assert isinstance(answer, CommandRefused)
 
 
+async def test_under_watch_a_pipeline_goes_over_nothing(make_world: Make) -> None:
+    world = await after_the_outage(make_world)
+    async with world.client.pipeline() as pipe:
+        await pipe.watch(f"{KEY}-other")
+        assert isinstance(await outcome(pipe.set(KEY, "default")), CommandRefused)
+        assert await pipe.get(KEY) == b"precious"
+        assert await pipe.set(KEY, "on purpose") is True, "the task has read it"
+
+
+@pytest.mark.parametrize("how", ["given up", "deleted first", "read before", "another key"])
+async def test_a_pipeline_that_goes_over_nothing_is_sent(make_world: Make, how: str) -> None:
+    world = await after_the_outage(make_world)
+    async with world.client.pipeline() as pipe:
+        if how == "given up":
+            pipe.set(KEY, "default")
+            await pipe.reset()
+        elif how == "deleted first":
+            pipe.delete(KEY).set(KEY, "new")
+        elif how == "read before":
+            assert await pipe.get(KEY).execute() == [b"precious"]
+            pipe.set(KEY, "on purpose")
+        answers = await pipe.set(f"{KEY}-other", VALUE).execute()
+        assert answers[-1] is True
+
+
 # -- errors of any kind ------------------------------------------------------------------------
 
 
-BLOCKS = pytest.mark.xfail(
-    strict=True,
-    reason="is_of_the_command knows six names: whatever else one entry raises blocks all behind it "
-    "until they are too old (DESIGN: 'one that fails otherwise is a dead letter'), and nobody is "
-    "served meanwhile",
+POISON = (
+    *(TypeError, ValueError, AttributeError, redis.DataError),
+    *(KeyError, NotImplementedError, AssertionError, RuntimeError, Exception),
 )
-POISON: list[Any] = [TypeError, ValueError, AttributeError, redis.DataError] + [
-    pytest.param(kind, marks=BLOCKS)
-    for kind in (KeyError, NotImplementedError, AssertionError, RuntimeError, Exception)
-]
 
 
 @pytest.mark.parametrize("kind", POISON)
@@ -226,6 +227,23 @@ async def test_poison_of_any_kind_is_set_aside(scripted: World, kind: type[Excep
     assert [key for _, key, _ in script(scripted).effects] == [f"{KEY}-{n}" for n in range(3)]
 
 
+async def test_an_object_that_fails_at_everything_costs_no_entry(scripted: World) -> None:
+    """A client that does not work at all: that is no fault of what is queued."""
+    await scripted.opened()
+    for n in range(3):
+        await scripted.client.set(f"{KEY}-{n}", n)
+        await scripted.client.rpush(f"{KEY}-list", n)
+    script(scripted).fate = lambda method, args: RuntimeError("not initialised")
+    for _ in range(5):
+        await traffic(scripted)
+        await scripted.breaker.flush_re_sync_queue()
+    assert (scripted.breaker.dead_letters, scripted.breaker.pending) == ((), 6)
+    script(scripted).fate = lambda method, args: OK
+    await scripted.recovered()
+    assert scripted.breaker.dead_letters == ()
+    assert script(scripted).data[f"{KEY}-list"] == [b"0", b"1", b"2"]
+
+
 class Unreachable(redis.ConnectionError):
     """An error that cannot be made of its `args` alone, as many are."""
 
@@ -234,17 +252,19 @@ class Unreachable(redis.ConnectionError):
         self.port = port
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="copy() makes an exception of its args: a class whose __init__ takes others raises "
-    "TypeError in place of the outage, and the write is not kept",
-)
-async def test_an_error_that_cannot_be_copied() -> None:
+@pytest.mark.parametrize("method", ["set", "rpush"])
+async def test_an_error_that_cannot_be_copied(method: str) -> None:
+    def nobody_listens(*_: Any) -> Exception:
+        error = Unreachable("localhost", 6379)
+        error.__cause__ = ConnectionRefusedError()
+        return error
+
     there = Scripted()
-    there.fate = lambda method, args: Unreachable("localhost", 6379)
+    there.fate = nobody_listens
     breaker = over(there)
-    errors = [await outcome(breaker.execute("set", there.set, f"{KEY}-{n}", n)) for n in range(2)]
+    write = getattr(there, method)
+    errors = [await outcome(breaker.execute(method, write, f"{KEY}-{n}", n)) for n in range(2)]
+    assert errors[0] is not errors[1]
     assert [type(error) for error in errors] == [Unreachable] * 2
     assert [vars(error)["queued"] for error in errors] == [True] * 2
 
@@ -256,11 +276,6 @@ class Frozen(redis.ConnectionError):
     host: str
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="`error.queued = …` raises where the error is frozen: FrozenInstanceError in place of "
-    "the outage, which is not even counted, so that a dead object never opens the breaker",
-)
 async def test_an_error_that_cannot_be_written_on() -> None:
     there = Scripted()
     there.fate = lambda method, args: Frozen("localhost")
@@ -270,11 +285,6 @@ async def test_an_error_that_cannot_be_written_on() -> None:
     assert breaker.state == OPEN
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="READONLY to the first entry gives the permit back as failed: the breaker is open, and "
-    "reads are answered with nothing by a server that answers them",
-)
 async def test_a_probe_that_is_told_readonly_has_found_a_server(scripted: World) -> None:
     await scripted.opened()
     await scripted.client.set(KEY, VALUE)
@@ -290,11 +300,6 @@ async def test_a_probe_that_is_told_readonly_has_found_a_server(scripted: World)
 # -- memory ------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a queued call keeps the task that made it: a task per write, frames and all, for as "
-    "long as the outage lasts",
-)
 async def test_a_queued_write_does_not_keep_its_task(scripted: World) -> None:
     await scripted.opened()
 

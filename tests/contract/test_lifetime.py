@@ -121,11 +121,13 @@ async def test_aclose_while_open(valkey_rig: Rig, caplog: pytest.LogCaptureFixtu
         errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
         assert len(errors) == 1
         assert "3" in errors[0].getMessage()
-        # It still answers, and starts nothing.
+        # Nothing begins by itself. Used again, it looks for the server again.
+        await asyncio.sleep(0.05)
+        assert asyncio.all_tasks() == {asyncio.current_task()}
         assert await client.get(KEY) is None
-        assert {task.get_name() for task in asyncio.all_tasks()} == {
-            asyncio.current_task().get_name()  # type: ignore[union-attr]
-        }
+        assert len(asyncio.all_tasks()) == 2
+        assert await breaker.aclose() == 3
+        assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
 async def test_aclose_waits_for_the_drain(valkey_rig: Rig) -> None:

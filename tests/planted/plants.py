@@ -570,8 +570,8 @@ PLANTS = [
         "premise not checked",
         "Nobody's data are destroyed by our own neutral answer.",
         "core/premise.py",
-        "if not known.issuperset(keys)]",
-        "if not keys]",
+        "        self._unchecked[seq] = (db, keys)\n\n    def __contains__",
+        "        pass\n\n    def __contains__",
         (HOLES + "test_a_default_does_not_go_over_what_redis_holds",),
     ),
     Plant(

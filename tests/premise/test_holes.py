@@ -36,7 +36,6 @@ async def test_a_loop_that_retries_the_write_alone(valkey_rig: Rig) -> None:
         assert await client.set("k", "on purpose") is True
 
 
-@pytest.mark.xfail(strict=True, reason="all premises are checked when the drain begins")
 @pytest.mark.parametrize("how", ["drain goes on", "drain is interrupted"])
 async def test_what_comes_into_being_before_its_turn(valkey_rig: Rig, how: str) -> None:
     """The key is absent when the drain begins. Before the default is replayed another client
@@ -65,7 +64,6 @@ async def test_what_comes_into_being_before_its_turn(valkey_rig: Rig, how: str) 
         assert valkey_rig.admin.llen("list") == 50
 
 
-@pytest.mark.xfail(strict=True, reason="all premises are checked when the drain begins")
 async def test_what_comes_into_being_at_the_last_moment(valkey_rig: Rig) -> None:
     """Between the question whether the key exists, and the default that is on its way."""
     async with proxied(valkey_rig, **OPTIONS) as (proxy, guard, client):

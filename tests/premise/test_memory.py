@@ -51,7 +51,6 @@ async def test_one_long_task_has_a_bound(valkey_rig: Rig) -> None:
         assert valkey_rig.admin.get("never read") == "real", "beyond it, any write has a premise"
 
 
-@pytest.mark.xfail(strict=True, reason="the bound is looked at once for all keys of a command")
 async def test_one_command_has_a_bound(valkey_rig: Rig) -> None:
     async with guarded(valkey_rig.port, **OPTIONS) as (guard, client):
         await healthy(client)

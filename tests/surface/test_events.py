@@ -24,6 +24,7 @@ from resilient_redis.events import (
     PremisesFailed,
     ProbeFailed,
     ReplayFinished,
+    ReplayProgress,
     ReplayStarted,
     RightsMissing,
     ServerLostData,
@@ -128,6 +129,51 @@ async def test_the_story_of_an_outage(rig: Rig) -> None:
     kinds = [type(event) for event in events]
     last = [kind for kind in kinds if kind is not ProbeFailed][-4:]
     assert last == [StateChanged, ReplayStarted, EntryDeadLettered, ReplayFinished]
+
+
+class Slow:
+    """A clock on which each batch of a replay takes its time."""
+
+    def __init__(self, breaker: RedisCircuitBreaker, seconds: float) -> None:
+        self._breaker, self._seconds = breaker, seconds
+
+    def __call__(self) -> float:
+        return time.monotonic() + self._seconds * self._breaker.counters["replayed"]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("seconds", [0.25, 0.0])
+async def test_progress_of_a_long_drain(valkey_rig: Rig, seconds: float) -> None:
+    """About once a second; a short drain tells nothing of it."""
+    async with guarded(valkey_rig, quick(batch_size=1)) as (client, breaker):
+        await client.exists("warm")
+        events = events_of(breaker)
+        breaker.force_open()
+        for n in range(10):
+            await client.set("k", n)
+        breaker.clock = Slow(breaker, seconds)
+        breaker.reset()
+        await recovered(breaker)
+        progress = of(ReplayProgress, events)
+        # What is applied is settled while the next is on its way.
+        assert [event.applied for event in progress] == ([4, 8] if seconds else [])
+        assert [event.pending for event in progress] == ([6, 2] if seconds else [])
+        (finished,) = of(ReplayFinished, events)
+        assert finished.applied == 10
+
+
+async def test_progress_over_an_object() -> None:
+    store = Store()
+    breaker = RedisCircuitBreaker(store, 1, 60.0)
+    breaker.force_open()
+    for n in range(10):
+        await breaker.execute("set", store.set, "k", n)
+    events = events_of(breaker)
+    breaker.clock = Slow(breaker, 0.25)
+    breaker.reset()
+    assert await breaker.flush_re_sync_queue() == 10
+    progress = of(ReplayProgress, events)
+    assert [(event.applied, event.pending) for event in progress] == [(4, 6), (8, 2)]
 
 
 @pytest.mark.server
@@ -246,8 +292,15 @@ async def test_subscription_gap(valkey_rig: Rig) -> None:
 def test_no_event_is_forgotten_here() -> None:
     """A new one needs its story: here, or in the tests of what it is about."""
     told = {
-        *(StateChanged, ProbeFailed, ReplayStarted, ReplayFinished, EntryDeadLettered),
-        *(WritesHeld, FenceDenied, RightsMissing, PremisesFailed, ServerLostData),
+        *(StateChanged, ProbeFailed, ReplayStarted, ReplayProgress, ReplayFinished),
+        *(
+            EntryDeadLettered,
+            WritesHeld,
+            FenceDenied,
+            RightsMissing,
+            PremisesFailed,
+            ServerLostData,
+        ),
         SubscriptionGap,
     }
     assert set(KINDS) == told

@@ -119,8 +119,9 @@ async def test_a_breaker_in_the_url_is_an_error() -> None:
             marks=pytest.mark.xfail(
                 strict=True,
                 raises=AssertionError,
-                reason="redis-py puts its own class in place of ours, which then fails with "
-                "\"TypeError: … unexpected keyword argument 'breaker'\": no word of what to write",
+                reason="a limit of redis-py: for these URLs its from_url takes its own class, "
+                "which knows no breaker: a TypeError, and no word of what to write. README: take "
+                "the façade or a pool",
             ),
         ),
         pytest.param(
@@ -128,9 +129,9 @@ async def test_a_breaker_in_the_url_is_an_error() -> None:
             marks=pytest.mark.xfail(
                 strict=True,
                 raises=AssertionError,
-                reason="redis-py puts its own class in place of ours and nothing says so: the "
-                "client is not guarded. Our class is never asked; DESIGN should say that for "
-                "these URLs redis-py's from_url cannot be used, as README does",
+                reason="a limit of redis-py: for these URLs its from_url takes its own class, and "
+                "nothing of ours is asked: the client is not guarded. README: take the façade or "
+                "a pool",
             ),
         ),
     ],

@@ -7,7 +7,14 @@ import pytest
 from redis import exceptions as redis_errors
 
 from resilient_redis import CommandRefused, OutcomeUnknown
-from resilient_redis.seam.failures import as_reply_error, holding_code, is_alive, is_outage
+from resilient_redis.seam.failures import (
+    as_reply_error,
+    holding_code,
+    is_alive,
+    is_of_arguments,
+    is_of_the_command,
+    is_outage,
+)
 
 
 def failed_connect(code: int) -> BaseException:
@@ -80,3 +87,43 @@ def test_the_codes_that_hold_writes(error: redis_errors.ResponseError, code: str
 def test_a_known_code_is_put_back_on_the_message() -> None:
     assert as_reply_error(redis_errors.NoPermissionError("no rights")).code == "NOPERM"
     assert as_reply_error(redis_errors.ResponseError("WRONGTYPE x")).code == "WRONGTYPE"
+
+
+@pytest.mark.parametrize(
+    "error,certain",
+    [
+        (redis_errors.ResponseError("WRONGTYPE x"), True),
+        (redis_errors.NoPermissionError("x"), True),
+        (redis_errors.DataError("x"), True),
+        (TypeError("x"), True),
+        (KeyError("x"), False),
+        (NotImplementedError(), False),
+        (RuntimeError("x"), False),
+        (redis_errors.RedisError("x"), False),
+    ],
+)
+def test_what_one_command_may_be_to_blame_for(error: Exception, certain: bool) -> None:
+    assert is_of_the_command(error)
+    assert is_of_arguments(error) == certain
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis_errors.ConnectionError("x"),
+        redis_errors.ConnectionError("max number of clients reached"),
+        redis_errors.AuthenticationError("x"),
+        redis_errors.MaxConnectionsError("x"),
+        redis_errors.BusyLoadingError(),
+        redis_errors.ResponseError("BUSY Redis is busy running a script."),
+        redis_errors.TryAgainError("x"),
+        asyncio.TimeoutError(),
+        OSError(errno.EMFILE, "x"),
+        MemoryError(),
+        RuntimeError("Event loop is closed"),
+        RuntimeError("<Lock> is bound to a different event loop"),
+        CommandRefused("GET", "x"),
+    ],
+)
+def test_what_no_command_is_to_blame_for(error: Exception) -> None:
+    assert not is_of_the_command(error)

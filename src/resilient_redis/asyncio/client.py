@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.asyncio import Redis
 
+from ..flow.calls import Piped
 from ..flow.client import ENDS, FacadeBase, GuardedPipeline
 from .breaker import RedisCircuitBreaker
 from .driving import run
@@ -26,15 +27,15 @@ class _Pipeline(GuardedPipeline):
         def call(*args: Any, **kwargs: Any) -> Any:
             result = attribute(*args, **kwargs)
             if inspect.iscoroutine(result) and name not in ENDS:
-                return self._at_once(result)
-            return self if result is self._pipeline else result
+                return self._at_once(Piped(lambda: result, [(name, args, kwargs)]), result)
+            return self._collected(name, args, kwargs, result)
 
         return call
 
-    async def _at_once(self, command: Coroutine[Any, Any, Any]) -> Any:
+    async def _at_once(self, send: Piped, command: Coroutine[Any, Any, Any]) -> Any:
         """Under WATCH commands are not collected: this one, too, may not pass the queue."""
         try:
-            return await self._facade.breaker.execute("pipeline", lambda: command)
+            return await self._facade.breaker.execute("pipeline", send)
         finally:
             command.close()
 
@@ -46,6 +47,7 @@ class _Pipeline(GuardedPipeline):
         return self
 
     async def __aexit__(self, *exc: Any) -> None:
+        self._calls.clear()
         await self._pipeline.__aexit__(*exc)
 
     async def execute(self, raise_on_error: bool = True) -> Any:

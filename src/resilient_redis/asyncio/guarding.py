@@ -61,8 +61,8 @@ class _FastPath(Redis):
     ) -> Any:
         if breaker.breath_is_due():
             await asyncio.sleep(0)
-            if breaker.closed:  # meanwhile
-                return await self._sent(owner, args, options)
+        if breaker.closed:  # since the call, which may be awaited much later
+            return await self._sent(owner, args, options)
         replies = self._offline
         if replies is None:
             replies = self._offline = OfflineReplies(self)

@@ -252,7 +252,7 @@ class Rehearsal:
                 self._note(f"breaker {event.old} -> {event.new} ({event.reason})")
         elif name == "ReplayFinished":
             self._note(f"replayed {event.applied:,} writes in {event.seconds:.2f} s")
-        elif name not in ("ReplayStarted", "ProbeFailed"):
+        elif name not in ("ReplayStarted", "ReplayProgress", "ProbeFailed"):
             self._note(str(event))
 
     def _note(self, text: str) -> None:

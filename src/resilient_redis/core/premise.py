@@ -50,10 +50,10 @@ class NeutralReads:
 
     def add(self, db: int, keys: Iterable[bytes]) -> None:
         """The task was told that `keys` are empty. Of its own writes it knows better."""
-        if len(self._keys) >= MAX_KEYS:
-            self._overflown = True
-            return
         for key in keys:
+            if len(self._keys) >= MAX_KEYS:
+                self._overflown = True
+                return
             place = (db, key)
             if place not in self._keys and place not in self._written:
                 self._keys.add(place)
@@ -61,9 +61,9 @@ class NeutralReads:
 
     def wrote(self, db: int, keys: Iterable[bytes]) -> None:
         """The task has queued a write to `keys` without having read them before."""
-        if len(self._written) >= MAX_KEYS:
-            return
         for key in keys:
+            if len(self._written) >= MAX_KEYS:
+                return
             place = (db, key)
             if place not in self._written:
                 self._written.add(place)
@@ -126,7 +126,10 @@ class Premises:
 
     def __init__(self) -> None:
         self._unchecked: dict[int, tuple[int, tuple[bytes, ...]]] = {}
-        self._absent: set[tuple[int, bytes]] = set()  # before the drain; what is there now is ours
+        self._met: dict[int, tuple[int, tuple[bytes, ...]]] = {}
+        self._absent: set[tuple[int, bytes]] = set()  # when asked for; what is there now is ours
+        self._ours: set[tuple[int, bytes]] = set()  # were absent, until an entry has written them
+        self._confirmed = 0  # up to here entries have written theirs
 
     def add(self, seq: int, db: int, keys: tuple[bytes, ...]) -> None:
         self._unchecked[seq] = (db, keys)
@@ -136,6 +139,11 @@ class Premises:
 
     def __bool__(self) -> bool:
         return bool(self._unchecked)
+
+    @property
+    def met(self) -> bool:
+        """Whether entries wait whose keys were absent when they were asked for."""
+        return bool(self._met)
 
     def check(self, use: Callable[[int], Dialogue[bool]]) -> Dialogue[list[int]]:
         """Asks for all keys in one round trip a database; returns the entries to be set aside.
@@ -169,13 +177,47 @@ class Premises:
         self._absent.update((db, key) for key in absent)
         known = self._known(db)
         entries = {seq: keys for seq, (at, keys) in self._unchecked.items() if at == db}
-        for seq in entries:
+        failed = []
+        for seq, keys in entries.items():
             del self._unchecked[seq]
-        return [seq for seq, keys in entries.items() if not known.issuperset(keys)]
+            if known.issuperset(keys):
+                self._met[seq] = (db, keys)
+            else:
+                failed.append(seq)
+        return failed
+
+    def ask_again(self, confirmed: int) -> None:
+        """A drain begins, or goes on behind entry `confirmed` where it was cut off: somebody else
+        may have written meanwhile what was absent then.
+        """
+        for seq, (db, keys) in self._met.items():
+            if seq <= confirmed:
+                self._ours.update((db, key) for key in keys)
+            else:
+                self._unchecked[seq] = (db, keys)
+        self._met.clear()
+        self._absent.clear()
+        self._confirmed = confirmed
+
+    def at_stake(self, db: int, confirmed: int, last: int) -> list[bytes]:
+        """The keys that were absent, and have to be so still when the entries behind `confirmed`
+        up to `last` are written.
+        """
+        if not self._met:
+            return []
+        for seq in range(self._confirmed + 1, confirmed + 1):
+            at, keys = self._met.pop(seq, (db, ()))
+            self._ours.update((at, key) for key in keys)
+        self._confirmed = confirmed
+        behind = range(confirmed + 1, last + 1)
+        wanted = {key for seq in behind if seq in self._met for key in self._met[seq][1]}
+        return sorted(key for key in wanted if (db, key) not in self._ours)
 
     def _known(self, db: int) -> set[bytes]:
-        return {key for at, key in self._absent if at == db}
+        return {key for at, key in self._absent | self._ours if at == db}
 
     def forget(self) -> None:
         """The drain is over."""
+        self._met.clear()
         self._absent.clear()
+        self._ours.clear()

@@ -93,6 +93,7 @@ class Replay(Marking):
         if self._in_flight is not None:
             yield from self._read_watermark(self._in_flight.db)
             self._in_flight = None
+        self.premises.ask_again(self._confirmed)
         prepared: Batch | None = None
         while True:
             if prepared is None or self.premises:
@@ -214,6 +215,8 @@ class Replay(Marking):
             return None
         if self._armed != batch.db and not (yield from self._arm(batch.db)):
             return None
+        if self.premises.met and not (yield from self._still_absent(batch)):
+            return None
         self._armed = None
         self._on_its_way(batch)
         done = Mark(self._marks[batch.db].session, batch.last)
@@ -239,7 +242,24 @@ class Replay(Marking):
             self._judge_abort(batch, replies)
         else:
             yield from self._read_watermark(batch.db)
+            self.premises.ask_again(self._confirmed)  # or a key of theirs has come into being
         return None
+
+    def _still_absent(self, batch: Batch) -> Dialogue[bool]:
+        """Whether the keys are absent that have to be. From here on EXEC fails if one comes into
+        being.
+        """
+        self._settle_last()
+        keys = self.premises.at_stake(batch.db, self._confirmed, batch.last)
+        if not keys:
+            return True
+        ask = pack((b"WATCH", *keys)) + pack((b"EXISTS", *keys))
+        watched, found = yield Exchange(ask, 2)
+        available(watched)
+        if not isinstance(found, int) or found == 0:
+            return True  # a server that does not say it now has said it of each a moment ago
+        self.premises.ask_again(self._confirmed)
+        return False
 
     def _on_its_way(self, batch: Batch) -> None:
         self._in_flight = batch

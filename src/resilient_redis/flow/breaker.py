@@ -13,6 +13,7 @@ from tenacity.wait import wait_base
 from ..base import BreakerBase
 from ..core.breaker import Cause, State, Transition
 from ..core.fence import Suspects
+from ..drain import Drain
 from ..journal import Journal
 from ..observers import logger
 from ..policy import Policy
@@ -107,12 +108,12 @@ class CircuitBreaker(Flavour):
         self.denied = False  # Redis answers, and does not let this user in
         self.denials = 0
         self.changes = 0  # goes up whenever whoever waits should look again
+        self.drain = Drain(self)
         self._closed = False
         self._answers = 0
         self.client: Any = None
         self.object: ObjectGuard | None = None
         self._paced = recovery_wait is not None
-        self.reported = False  # how much is left, at the end
         self._set_up()
         register(self)
         if redis_client is not None:
@@ -167,6 +168,7 @@ class CircuitBreaker(Flavour):
         self.connections = weakref.WeakSet()
         self._suspects = Suspects()
         self.replay = self._make_replay(self.outbox.abandon())
+        self.drain = Drain(self)
         if self.object is not None:
             self.object.begin_anew()
         if self.kept is not None:
@@ -321,7 +323,10 @@ class CircuitBreaker(Flavour):
             # The gate opens before the watermarks are deleted.
             yield partial(self._recovery_over, left)
         self._closed = True
-        yield self._end_all
+        try:
+            yield self._end_all
+        finally:
+            self._closed = False  # used again, as redis-py's clients may be, it recovers again
         self.reported = True
         if self.pending:
             logger.error(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import ItemsView, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, ValuesView
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,17 +11,18 @@ from ..core.breaker import Cause, Permit
 from ..core.entry import Entry
 from ..core.exchange import ReplyError
 from ..core.wire import unpack
-from ..drain import Drain
 from ..observers import logger
 from ..seam.failures import (
     is_foreign_outage,
+    is_of_arguments,
     is_of_the_command,
     never_sent,
     object_holding_code,
     server_answered,
 )
+from ..seam.methods import aged
 from ..seam.pools import pool_of
-from .steps import Steps
+from .steps import Steps, Wait
 
 if TYPE_CHECKING:
     from .breaker import CircuitBreaker
@@ -35,6 +36,27 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     at: float
     owner: Any = None  # the task or thread that asked
+    parts: tuple[Call, ...] = ()  # of a pipeline: what it has collected
+
+
+class Piped:
+    """What sends a pipeline over any object, and knows what is in it: the names of methods, with
+    their arguments.
+    """
+
+    def __init__(
+        self, send: Callable[[], Any], calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]]
+    ) -> None:
+        self._send = send
+        self.calls = calls
+
+    def __call__(self) -> Any:
+        return self._send()
+
+
+#: Keys as they go on the wire, and as the caller has spelled them: an object may tell "k" from
+#: b"k", and is asked in his own words.
+Keys = dict[bytes, Any]
 
 
 def frozen(value: Any) -> Any:
@@ -58,21 +80,16 @@ def frozen(value: Any) -> Any:
 
 class _Held(NamedTuple):
     call: Call
-    keys: tuple[bytes, ...]
-
-
-def _words(held: _Held) -> Iterator[tuple[bytes, str]]:
-    for word in held.call.args:
-        if isinstance(word, str):
-            yield word.encode(), word
+    keys: Keys
 
 
 class Replayer:
     """Keeps the calls behind the journal's entries, and makes them again.
 
     An entry that fails by an outage stays at the front and the breaker opens; one that fails
-    otherwise is a dead letter. One of which nobody knows whether it ran, and that is not safe to
-    send twice, is a dead letter with the reason "unknown": no watermark can tell here.
+    otherwise is a dead letter, if the object answers anything else. One of which nobody knows
+    whether it ran, and that is not safe to send twice, is a dead letter with the reason "unknown":
+    no watermark can tell here.
     """
 
     def __init__(self, breaker: CircuitBreaker, client: Any) -> None:
@@ -85,10 +102,11 @@ class Replayer:
         self._proved = False  # the object has answered in this run
         self.failure: Exception | None = None  # what ended the last run at its first contact
         self._server_ms: tuple[float, int] | None = None  # when asked, and what it said
+        self._code: str | None = None  # under which the object takes no writes
 
-    def hold(self, seq: int, call: Call, keys: tuple[bytes, ...]) -> None:
-        """`call` stands behind entry `seq`."""
-        self._held[seq] = _Held(call, keys)
+    def hold(self, seq: int, call: Call, keys: Keys) -> None:
+        """`call` stands behind entry `seq`. Its task, frames and all, need not live that long."""
+        self._held[seq] = _Held(call._replace(owner=None), keys)
 
     def touches(self, keys: tuple[bytes, ...]) -> bool:
         """Whether a queued call writes to one of `keys`."""
@@ -103,9 +121,10 @@ class Replayer:
     def run(self, permit: Permit | None) -> Steps[None]:
         """Until the journal is empty. `permit`: the first contact is the probe."""
         breaker = self._breaker
-        drain = Drain(breaker)
-        drain.begin()
-        self._server_ms = self.failure = None
+        breaker.drain.begin()
+        self._begin()
+        if (first := breaker.outbox.journal.oldest) is not None:
+            breaker.replay.premises.ask_again(first.seq - 1)
         # Failures are being counted: the first contact is one call more, and not a trip.
         self._counts = permit is None and breaker.failures > 0
         self._proved = permit is None and not self._counts
@@ -114,6 +133,11 @@ class Replayer:
                 if permit is None and not breaker.closed:
                     return
                 contact = yield from self._settle(entry)
+                if contact is None and self._code is not None:
+                    if permit is not None:  # it has answered
+                        breaker.give_back(permit, True)
+                        permit = None
+                    breaker.hold(self._code)
                 if contact is None:
                     return
                 if contact:
@@ -124,6 +148,7 @@ class Replayer:
                     elif breaker.suspicious:
                         breaker.success(breaker.era)
                 self._done(entry)
+                breaker.drain.progress()
         except Exception:  # noqa: BLE001 - logged whole, and nobody waits for this
             logger.exception("%s: the replay has failed", breaker.name)
             return
@@ -134,7 +159,10 @@ class Replayer:
                     breaker.plan_probe(0.0)
         if breaker.closed:
             breaker.replay.premises.forget()
-            drain.finish()
+            breaker.drain.finish()
+
+    def _begin(self) -> None:
+        self._server_ms = self.failure = self._code = None
 
     def _settle(self, entry: Entry) -> Steps[bool | None]:
         """Deals with the entry at the front. True or False: settled, with or without a call of the
@@ -146,10 +174,11 @@ class Replayer:
             return False
         try:
             yield from self._check_premises()
+            yield from self._check_premise_again(entry)
             applies = entry.seq not in self._premise_failed
             if applies and not entry.safe_twice and not self._proved:
                 # It cannot be the probe: if its reply is lost, nobody can say whether it ran.
-                yield partial(breaker.limited, self._ask(), 10 * breaker.probe_timeout)
+                yield self._asking(entry)
         except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
             self._away(error)
             return None
@@ -161,31 +190,59 @@ class Replayer:
             # A call that never returns would keep the gate shut for ever.
             reply = yield partial(breaker.limited, self._make(entry), 10 * breaker.probe_timeout)
         except Exception as error:  # noqa: BLE001 - judged there, whatever this object raises
-            return self._failed(entry, error)
+            return (yield from self._failed(entry, error))
         except BaseException:
             self._unknown(entry, "cancelled")
             raise
         breaker.outbox.applied(entry, reply)
         return True
 
-    def _ask(self) -> Steps[None]:
-        """Is it there? What a server answers to that does not matter."""
-        ping = getattr(self._client, "ping", None)
-        if ping is None:
-            return
-        try:
-            yield ping
-        except Exception as error:
-            if not server_answered(error):
-                raise
+    def _asking(self, entry: Entry) -> Wait:
+        keys = self._held[entry.seq].keys
+        return partial(self._breaker.limited, self.ask(keys), 10 * self._breaker.probe_timeout)
 
-    def _failed(self, entry: Entry, error: Exception) -> bool | None:
+    def ask(self, keys: Keys) -> Steps[bool]:
+        """Is it there? What a server answers to that does not matter. `keys`: some that it may be
+        asked for. False: it has no method to be asked by, or none that can be awaited.
+
+        Raises what says that it is not, or that it does not work at all.
+        """
+        key = next(iter(keys.values()), "")
+        strange: Exception | None = None
+        for name, args in (("ping", ()), ("exists", (key,)), ("get", (key,))):
+            question = getattr(self._client, name, None)
+            if question is None:
+                continue
+            try:
+                yield partial(question, *args)
+            except Exception as error:
+                if server_answered(error):
+                    return True
+                if not is_of_the_command(error):
+                    raise
+                strange = error
+            else:
+                return True
+        if strange is not None and not is_of_arguments(strange):
+            raise strange
+        return False
+
+    def _failed(self, entry: Entry, error: Exception) -> Steps[bool | None]:
+        judged = error
         if is_of_the_command(error) and object_holding_code(error) is None:
-            self._breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))
-            return True
-        if is_foreign_outage(error) and not never_sent(error):
+            try:
+                if not is_of_arguments(error):
+                    yield self._asking(entry)
+            except Exception as of_all:  # noqa: BLE001 - judged below
+                # Not a fault of this entry: the object does not work.
+                judged = of_all
+                self._unknown(entry, str(error))
+            else:
+                self._breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))
+                return True
+        elif is_foreign_outage(error) and not never_sent(error):
             self._unknown(entry, str(error))
-        self._away(error)
+        self._away(judged)
         return None
 
     def _unknown(self, entry: Entry, why: str) -> None:
@@ -206,8 +263,7 @@ class Replayer:
         breaker = self._breaker
         if not is_foreign_outage(error):
             self._rests_until = breaker.clock() + breaker.next_wait()
-            if (code := object_holding_code(error)) is not None:
-                breaker.hold(code)
+            self._code = object_holding_code(error)
             return
         breaker.note_error(error)
         if self._counts:
@@ -218,11 +274,14 @@ class Replayer:
 
     def _make(self, entry: Entry) -> Steps[Any]:
         call = self._held[entry.seq].call
-        if entry.ttl_ms is not None and pool_of(self._client) is not None:
+        args, kwargs = call.args, call.kwargs
+        if entry.ttl_ms is not None:
             # A relative expiry counts from the call; redis-py's classes take the absolute form.
-            command, *args = unpack((yield from self._at_deadline(entry)))
-            return (yield partial(self._client.execute_command, command.decode(), *args))
-        return (yield partial(getattr(self._client, call.method), *call.args, **call.kwargs))
+            if pool_of(self._client) is not None:
+                command, *words = unpack((yield from self._at_deadline(entry)))
+                return (yield partial(self._client.execute_command, command.decode(), *words))
+            args, kwargs = aged(call.method, args, kwargs, entry.age(self._breaker.clock()))
+        return (yield partial(getattr(self._client, call.method), *args, **kwargs))
 
     def _at_deadline(self, entry: Entry) -> Steps[bytes]:
         now = self._breaker.clock()
@@ -235,14 +294,22 @@ class Replayer:
     def _check_premises(self) -> Steps[None]:
         premises = self._breaker.replay.premises
         if premises:
-            # As the caller has spelled them: an object may tell "k" from b"k".
-            spelled = {k: word for held in self._held.values() for k, word in _words(held)}
+            spelled = {k: word for held in self._held.values() for k, word in held.keys.items()}
             asked = premises.questions(0)
             absent = []
             for key in asked:
                 if not (yield from self._may_be_present(spelled.get(key, key))):
                     absent.append(key)
             self._premise_failed.update(premises.answered(0, absent))
+
+    def _check_premise_again(self, entry: Entry) -> Steps[None]:
+        """When its turn has come: what was absent may have come into being."""
+        keys, premises = self._held[entry.seq].keys, self._breaker.replay.premises
+        for key in premises.at_stake(0, entry.seq - 1, entry.seq):
+            if (yield from self._may_be_present(keys.get(key, key))):
+                premises.ask_again(entry.seq - 1)
+                yield from self._check_premises()
+                return
 
     def _may_be_present(self, key: Any) -> Steps[bool]:
         try:

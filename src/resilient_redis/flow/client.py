@@ -10,6 +10,7 @@ from ..errors import CommandRefused
 from ..seam.methods import is_command
 from ..seam.pools import pool_of
 from .breaker import CircuitBreaker
+from .calls import Piped
 from .steps import Steps
 
 _BREAKER_OPTIONS = frozenset(inspect.signature(CircuitBreaker).parameters) - {"redis_client"}
@@ -132,6 +133,7 @@ class GuardedPipeline:
     def __init__(self, facade: FacadeBase, *args: Any, **kwargs: Any) -> None:
         self._facade = facade
         self._pipeline = facade.client.pipeline(*args, **kwargs)
+        self._calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
 
     def __bool__(self) -> bool:
         return True
@@ -139,9 +141,19 @@ class GuardedPipeline:
     def __len__(self) -> int:
         return len(self._pipeline)
 
+    def _collected(self, name: str, args: Any, kwargs: Any, result: Any) -> Any:
+        """The answer to a call that had `result`."""
+        if name in ENDS and name != "unwatch":
+            self._calls.clear()
+        if result is not self._pipeline:
+            return result
+        self._calls.append((name, args, kwargs))
+        return self
+
     def _executing(self, raise_on_error: bool) -> Steps[Any]:
         """See `execute`."""
-        execute = partial(self._pipeline.execute, raise_on_error)
+        calls, self._calls = self._calls, []
+        execute = Piped(partial(self._pipeline.execute, raise_on_error), calls)
         try:
             return (yield partial(self._facade.breaker.execute, "pipeline", execute))
         except CommandRefused:

@@ -9,7 +9,6 @@ methods one by one.
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from ..seam.failures import is_foreign_outage, never_sent, server_answered
 from ..seam.methods import StandIn, is_command
 from ..seam.packed import command_of
 from ..seam.pools import pool_of
-from .calls import Call, Replayer, frozen
+from .calls import Call, Keys, Piped, Replayer, frozen
 from .sender import READ_AS_NEUTRAL
 from .steps import Steps
 
@@ -84,15 +83,20 @@ class ObjectGuard:
     ) -> Steps[Any]:
         """`owner`: the task or thread that calls, which need not be the one that waits."""
         breaker = self._breaker
-        call = Call(method_name, frozen(args), frozen(kwargs), breaker.clock(), owner)
+        at = breaker.clock()
+        parts = tuple(Call(*part, at) for part in func.calls) if isinstance(func, Piped) else ()
+        call = Call(method_name, frozen(args), frozen(kwargs), at, owner, parts)
         if breaker.live:
             return (yield from self._call(call, func))
         if breaker.breath_is_due():
             yield breaker.breathe
-        command = self._command(call)
+        command, keys = self._command(call)
         until = call.at + breaker.drain_wait
         while True:
             permit = self._permit()
+            # A call that blocks may do so for ever, and with it whoever waits for the probe.
+            if permit and command.shape.blocking and (yield from self._asked(permit, keys)):
+                continue
             if command.shape.kind is Kind.READ and (permit or self._doubtful):
                 # A read may go first: it tells whether the object is there, and changes nothing.
                 stale = self._replayer.touches(command.shape.keys)
@@ -117,8 +121,8 @@ class ObjectGuard:
                 drained = yield from self._drained(until)
                 if not drained and doubtful and self._replayer.failure:
                     # One failure more of those that are being counted, and this call's own.
-                    error = copy(self._replayer.failure)  # each caller is told of his own write
-                    self._keep(call, error)
+                    error = _another(self._replayer.failure)
+                    self._keep(call, error, self._replayer.failure)
                     raise error from self._replayer.failure
             now = breaker.clock()
             decision = breaker.decide([command], waited=now >= until, blocked=now - call.at)
@@ -135,9 +139,9 @@ class ObjectGuard:
                     until = breaker.clock()  # no use in waiting
                 continue
             if isinstance(decision, Send) or decision.steps[0] is Step.SEND:
-                yield from self._check_premise(command, call)
+                yield from self._check_premise(command, keys, call)
                 return self._told(call, command, (yield from self._call(call, func)))
-            return self._answer(call, command, decision)
+            return self._answer(call, command, keys, decision)
 
     @property
     def _doubtful(self) -> bool:
@@ -151,10 +155,10 @@ class ObjectGuard:
         try:
             result = yield partial(func, *call.args, **call.kwargs)
         except Exception as error:
-            error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
+            _tell(error, queued=False)
             if is_foreign_outage(error):
                 breaker.failure(era, error, call.at)
-                self._keep(call, error)
+                self._keep(call, error, error)
             elif breaker.suspicious and server_answered(error):
                 breaker.success(era)
             raise
@@ -171,20 +175,42 @@ class ObjectGuard:
             result = yield partial(func, *call.args, **call.kwargs)
             alive = True
         except Exception as error:
-            error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
+            _tell(error, queued=False)
             alive, outage = server_answered(error), is_foreign_outage(error)
             if outage:
                 breaker.note_error(error)
-                self._keep(call, error)
+                self._keep(call, error, error)
             raise
         finally:
             # Also when cancelled: a permit that is not given back would block every later probe.
-            breaker.give_back(permit, alive)
-            if alive and breaker.closed and not breaker.pending:
-                breaker.open_gate()
-            elif not alive and not outage:
-                breaker.plan_probe(0.0)  # the caller's mistake, or his cancellation: ask again
+            self._probed(permit, alive, outage)
         return result
+
+    def _asked(self, permit: Permit, keys: Keys) -> Steps[bool]:
+        """A question tells whether the object is back. False: it cannot be asked, and the call
+        itself is the probe.
+        """
+        breaker = self._breaker
+        ask = self._replayer.ask(keys)
+        asked, alive, outage = True, False, False
+        try:
+            asked = alive = yield partial(breaker.limited, ask, 10 * breaker.probe_timeout)
+        except Exception as error:  # noqa: BLE001 - whatever it raises, it is not back
+            outage = True
+            breaker.note_error(error)
+        finally:
+            if asked:
+                breaker.counters["probes"] += 1
+                self._probed(permit, alive, outage)
+        return asked
+
+    def _probed(self, permit: Permit, alive: bool, outage: bool) -> None:
+        breaker = self._breaker
+        breaker.give_back(permit, alive)
+        if alive and breaker.closed and not breaker.pending:
+            breaker.open_gate()
+        elif not alive and not outage:
+            breaker.plan_probe(0.0)  # the caller's mistake, or his cancellation: ask again
 
     def _permit(self) -> Permit | None:
         breaker = self._breaker
@@ -226,7 +252,7 @@ class ObjectGuard:
 
     # -- answers ------------------------------------------------------------------------------
 
-    def _command(self, call: Call) -> Command:
+    def _command(self, call: Call) -> tuple[Command, Keys]:
         """What redis-py would send for this call. Raises what its method raises."""
         sent: list[tuple[Any, ...]] = []
 
@@ -235,49 +261,67 @@ class ObjectGuard:
             raise _Captured
 
         reason = UNKNOWN
+        if call.parts:
+            return self._pipeline(call)
         if is_command(call.method):
             try:
                 self._stand_in.run(call.method, call.args, call.kwargs, take)
             except _Captured:
-                command = command_of(sent[0], self._stand_in.replies.encoder)
-                return self._breaker.ruled([command])[0]
+                encoder = self._stand_in.replies.encoder
+                command = command_of(sent[0], encoder)
+                return self._breaker.ruled([command])[0], _spelled(command, sent[0], encoder)
             except TypeError:
                 reason = FOREIGN_ARGUMENTS
         name = call.method.upper()
-        return Command((name.encode(),), Shape(name, Kind.REFUSED, reason=reason))
+        return Command((name.encode(),), Shape(name, Kind.REFUSED, reason=reason)), {}
 
-    def _answer(self, call: Call, command: Command, decision: Answer) -> Any:
+    def _pipeline(self, call: Call) -> tuple[Command, Keys]:
+        """As a whole it is sent or refused; of its parts only the keys are looked at."""
+        parts: list[Command] = []
+        keys: Keys = {}
+        for part in call.parts:
+            try:
+                command, spelled = self._command(part)
+                parts.append(command)
+                keys.update(spelled)
+            except Exception:  # noqa: BLE001, S110 - whatever redis-py's method makes of it
+                pass  # as in `_keep`: nothing is known of it
+        name = call.method.upper()
+        shape = Shape(name, Kind.REFUSED, reason=UNKNOWN)
+        return Command((name.encode(),), shape, tuple(parts)), keys
+
+    def _answer(self, call: Call, command: Command, keys: Keys, decision: Answer) -> Any:
         breaker, stand_in = self._breaker, self._stand_in
         answers = answer_or_refuse(breaker, command, decision, db=0, at=call.at, owner=call.owner)
         if answers.first:
-            self._replayer.hold(answers.first, call, command.shape.keys)
+            self._replayer.hold(answers.first, call, keys)
             return "OK"
         (slot,) = answers.slots(stand_in.replies.protocol, stand_in.replies.parse_error)
         return stand_in.run(call.method, call.args, call.kwargs, lambda *_: slot)
 
-    def _keep(self, call: Call, error: Exception) -> None:
-        """The call has failed by an outage: its write is queued, if that cannot apply it twice, and
-        `error.queued` says so.
+    def _keep(self, call: Call, error: Exception, cause: Exception) -> None:
+        """The call has failed by an outage, `cause`: its write is queued, if that cannot apply it
+        twice, and `error.queued` says so.
         """
         breaker = self._breaker
-        error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
+        _tell(error, queued=False)
         try:
-            command = self._command(call)
+            command, keys = self._command(call)
         except Exception:  # noqa: BLE001 - whatever redis-py's method makes of foreign arguments
             return  # the object takes what redis-py does not: nothing is known of it
         decision = breaker.decide([command], waited=True, away=True)
         if not isinstance(decision, Answer) or decision.steps[0] is not Step.QUEUE:
             return
-        if not command.shape.safe_twice and not never_sent(error):
+        if not command.shape.safe_twice and not never_sent(cause):
             breaker.count("unknown", command.shape.name)
             return
         try:
-            self._answer(call, command, decision)
+            self._answer(call, command, keys, decision)
         except JournalFull:
             return  # it says "not queued", as the caller is told
-        error.queued = True  # type: ignore[attr-defined]
+        _tell(error, queued=True)
 
-    def _check_premise(self, command: Command, call: Call) -> Steps[None]:
+    def _check_premise(self, command: Command, keys: Keys, call: Call) -> Steps[None]:
         """Raises `CommandRefused` if this task was told that a key is empty which is not."""
         breaker = self._breaker
         reads = breaker.provenance.reads_of(call.owner)
@@ -288,11 +332,11 @@ class ObjectGuard:
         try:
             present = []
             for key in premise:
-                present.append((yield from self._replayer.present(key)))
+                present.append((yield from self._replayer.present(keys.get(key, key))))
         except Exception as error:
             if is_foreign_outage(error):
                 breaker.failure(era, error, call.at)
-                error.queued = False  # type: ignore[attr-defined]  # the caller is to read it
+                _tell(error, queued=False)
             raise
         reads.discard(0, [key for key, there in zip(premise, present, strict=True) if not there])
         if any(present):
@@ -303,6 +347,31 @@ class ObjectGuard:
         self._breaker.provenance.live(call.owner, [command], 0)
         self._breaker.refresh()
         return result
+
+
+def _spelled(command: Command, sent: tuple[Any, ...], encoder: Any) -> Keys:
+    """The keys of `command`, which redis-py's method has sent as `sent`."""
+    wanted = set(command.shape.keys)
+    found: Keys = {}
+    for word in sent[1:]:
+        if wanted and (key := bytes(encoder.encode(word))) in wanted:
+            wanted.discard(key)
+            found[key] = word
+    return found
+
+
+def _tell(error: Exception, queued: bool) -> None:
+    """The caller is to read `error.queued`, also where its class lets nobody write on it."""
+    vars(error)["queued"] = queued
+
+
+def _another(error: Exception) -> Exception:
+    """Another like `error`, because each caller is told of his own write. Made without its
+    `__init__` and its `__setattr__`, which `copy` would call, and which may be anything.
+    """
+    made = type(error).__new__(type(error), *error.args)
+    vars(made).update(vars(error))
+    return made
 
 
 class _Captured(Exception):

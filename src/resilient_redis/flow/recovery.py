@@ -12,7 +12,6 @@ from ..core.breaker import Cause
 from ..core.exchange import ReplyError
 from ..core.fence import fence
 from ..core.rights import try_rights
-from ..drain import Drain
 from ..events import ProbeFailed
 from ..observers import logger
 from ..seam.failures import OUTAGE, is_denial
@@ -128,15 +127,15 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
     """Fence and replay on `link`. True while the link is good."""
     if breaker.gate_open:
         return (yield from _tidy_up(breaker, link))
-    drain = Drain(breaker)
     try:
         yield from _fence(breaker, link)
         if not breaker.rights_known:
             rights = yield from link.driving(try_rights(breaker.rights_key))
             if rights is not None:
                 breaker.learn_rights(*rights)
-        drain.begin()
-        held = yield from link.driving(breaker.replay.run(fresh=link.fresh))
+        breaker.drain.begin()
+        replay = breaker.drain.watched(breaker.replay.run(fresh=link.fresh))
+        held = yield from link.driving(replay)
         link.fresh = False
     except FAILURES as error:
         breaker.suspect(link.identity)
@@ -150,7 +149,7 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
         breaker.hold(held)
         yield partial(breaker.sleep, breaker.next_wait())
         return True
-    drain.finish()
+    breaker.drain.finish()
     return (yield from _tidy_up(breaker, link))
 
 

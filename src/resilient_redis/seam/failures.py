@@ -131,7 +131,7 @@ def never_sent(error: BaseException) -> bool:
 
 _REJECTED_NAMES = frozenset(cls.__name__ for cls in REJECTED)
 # What an argument that nobody takes is answered with, by a server or by the object itself.
-_OF_THE_COMMAND = frozenset(
+_OF_ARGUMENTS = frozenset(
     {"ResponseError", "DataError", "TypeError", "ValueError", "AttributeError"}
 )
 
@@ -141,14 +141,24 @@ def server_answered(error: BaseException) -> bool:
     return "ResponseError" in _names(error) and not _names(error) & _REJECTED_NAMES
 
 
+# What is no fault of one command: the way to the server, the password, the pool, the server itself.
+_OF_ALL = _FOREIGN | _FOREIGN_ALIVE | _REJECTED_NAMES | {"TryAgainError"}
+
+
 def is_of_the_command(error: BaseException) -> bool:
-    """Whether `error` would come again with the same command, and with no other."""
-    code = str(error).partition(" ")[0]
-    if isinstance(error, ResilienceError) or code in UNAVAILABLE:
+    """Whether `error` may be the fault of one command: any is that no other would meet as well."""
+    if isinstance(error, (ResilienceError, OSError, asyncio.TimeoutError, MemoryError)):
         return False
-    if _names(error) & (_REJECTED_NAMES | {"TryAgainError"}):
+    if isinstance(error, RuntimeError) and "loop" in str(error):
+        return False  # asyncio's: the object belongs to a loop that is closed, or to another
+    if _names(error) & _OF_ALL or "max number of clients" in str(error):
         return False
-    return bool(_names(error) & _OF_THE_COMMAND) and "max number of clients" not in str(error)
+    return str(error).partition(" ")[0] not in UNAVAILABLE
+
+
+def is_of_arguments(error: BaseException) -> bool:
+    """Of one that may be a command's fault: whether it is for certain."""
+    return bool(_names(error) & _OF_ARGUMENTS)
 
 
 def object_holding_code(error: BaseException) -> str | None:

@@ -1,15 +1,18 @@
 """redis-py's methods, as far as they are commands: what each sends, and what it answers.
 
-Nothing about a command is written here: its method makes the wire form, the catalog says what that
-means, and redis-py's own parser and callbacks make the answer.
+Nothing about a command is written here but how redis-py names a time to live: its method makes the
+wire form, the catalog says what that means, and redis-py's parser and callbacks make the answer.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from redis.asyncio import Redis as AsyncRedis
@@ -49,6 +52,54 @@ WRITE_COMMANDS = frozenset(
     for name in map(method_of, names(Kind.WRITE) - {"RESTORE"})  # without REPLACE it is refused
     if callable(getattr(AsyncRedis, name, None))
 )
+
+#: What redis-py's methods call a time to live that counts from the call, and its units a second.
+LIFETIMES: dict[str, dict[str, int]] = {
+    "set": {"ex": 1, "px": 1000},
+    "msetex": {"ex": 1, "px": 1000},
+    "hsetex": {"ex": 1, "px": 1000},
+    "setex": {"time": 1},
+    "psetex": {"time_ms": 1000},
+    "expire": {"time": 1},
+    "pexpire": {"time": 1000},
+    "hexpire": {"seconds": 1},
+    "hpexpire": {"milliseconds": 1000},
+    "restore": {"ttl": 1000},
+}
+
+
+def aged(
+    method_name: str, args: tuple[Any, ...], kwargs: dict[str, Any], seconds: float
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call made `seconds` later, with what is left of its time to live: rounded
+    up to its unit, and one at least, because what the key held before has to go.
+    """
+    found, named = list(args), dict(kwargs)
+    for name, units in LIFETIMES.get(method_name, {}).items():
+        place = _place(method_name, name)
+        if name in named:
+            named[name] = _left(named[name], seconds, units)
+        elif place is not None and place < len(found):
+            found[place] = _left(found[place], seconds, units)
+    return tuple(found), named
+
+
+@cache
+def _place(method_name: str, parameter: str) -> int | None:
+    method = getattr(AsyncRedis, method_name, None)
+    names = [] if method is None else list(inspect.signature(method).parameters)
+    return names.index(parameter) - 1 if parameter in names else None
+
+
+def _left(value: Any, seconds: float, units: int) -> Any:
+    if value is None:
+        return None
+    lifetime = value.total_seconds() if isinstance(value, timedelta) else int(value) / units
+    if lifetime <= 0:
+        return value
+    left = max(math.ceil(round((lifetime - seconds) * units, 3)), 1)
+    return timedelta(seconds=left / units) if isinstance(value, timedelta) else left
+
 
 Take = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 

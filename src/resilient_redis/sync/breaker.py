@@ -85,7 +85,8 @@ class RedisCircuitBreaker(CircuitBreaker):
         return run(self.lock, self._flushing())
 
     def close(self, drain_timeout: float = 0.0) -> int:
-        """Stops recovery. Waits up to `drain_timeout` seconds for the journal to empty first.
+        """Stops recovery, until it is used again. Waits up to `drain_timeout` seconds for the
+        journal to empty first.
 
         Returns how many acknowledged writes are left unapplied; if any, their number is logged at
         ERROR.

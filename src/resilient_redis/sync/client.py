@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis.client import Redis
 
+from ..flow.calls import Piped
 from ..flow.client import ENDS, FacadeBase, GuardedPipeline
 from .breaker import RedisCircuitBreaker
 from .driving import run
@@ -25,9 +27,9 @@ class _Pipeline(GuardedPipeline):
             # Under WATCH commands are not collected: those, too, may not pass the queue.
             at_once = getattr(self._pipeline, "watching", False) or name == "watch"
             if at_once and name not in ENDS and name != "multi":
-                return self._facade.breaker.execute("pipeline", attribute, *args, **kwargs)
-            result = attribute(*args, **kwargs)
-            return self if result is self._pipeline else result
+                send = Piped(partial(attribute, *args, **kwargs), [(name, args, kwargs)])
+                return self._facade.breaker.execute("pipeline", send)
+            return self._collected(name, args, kwargs, attribute(*args, **kwargs))
 
         return call
 
@@ -36,6 +38,7 @@ class _Pipeline(GuardedPipeline):
         return self
 
     def __exit__(self, *exc: Any) -> None:
+        self._calls.clear()
         self._pipeline.__exit__(*exc)
 
     def execute(self, raise_on_error: bool = True) -> Any:
