@@ -11,7 +11,7 @@ import sys
 from tests.planted.__main__ import main
 from tests.planted.planting import Plant
 
-OBJECTS, CALLS, CLIENT = "asyncio/objects.py", "asyncio/calls.py", "asyncio/client.py"
+OBJECTS, CALLS, CLIENT = "flow/objects.py", "flow/calls.py", "asyncio/client.py"
 BREAKER, FAILURES, GUARD = "core/breaker.py", "seam/failures.py", "core/guard.py"
 
 
@@ -150,9 +150,9 @@ PLANTS: tuple[Plant, ...] = (
         "a cancelled caller is a failure",
         "the caller's own cancellation is no outage",
         OBJECTS,
-        "            elif breaker.suspicious and server_answered(error):\n"
         "                breaker.success(era)\n            raise\n",
-        "            raise\n        except asyncio.CancelledError as error:\n"
+        "                breaker.success(era)\n            raise\n"
+        "        except BaseException as error:\n"
         "            breaker.failure(era, error, call.at)\n            raise\n",
     ),
     plant(
@@ -255,22 +255,23 @@ PLANTS: tuple[Plant, ...] = (
         "callers wait for the replay as long as it takes",
         "nobody waits longer than drain_wait",
         OBJECTS,
-        "await asyncio.wait({self.replaying}, timeout=max(until - breaker.clock(), 0.0))",
-        "await asyncio.wait({self.replaying})",
+        "yield partial(breaker.joined, self.replaying, left)",
+        "yield partial(breaker.joined, self.replaying, None)",
     ),
     plant(
         "live calls pass the queue",
         "never over a newer one",
         OBJECTS,
-        "        if breaker.live:\n            return await self._call(call, func)",
-        "        if breaker.closed:\n            return await self._call(call, func)",
+        "        if breaker.live:\n            return (yield from self._call(call, func))",
+        "        if breaker.closed:\n            return (yield from self._call(call, func))",
     ),
     plant(
         "a cancelled caller's write is queued",
         "who was told nothing gets nothing",
         OBJECTS,
-        "        await asyncio.wait({self.replaying}, timeout=max(until - breaker.clock(), 0.0))",
-        "        try:\n            await asyncio.wait({self.replaying}, timeout=1)\n"
+        "        yield partial(breaker.joined, self.replaying, left)",
+        "        import asyncio\n\n"
+        "        try:\n            yield partial(breaker.joined, self.replaying, 1)\n"
         "        except asyncio.CancelledError:\n            pass",
     ),
     # -- bounds and premises -----------------------------------------------------------------
@@ -313,13 +314,13 @@ PLANTS: tuple[Plant, ...] = (
         "a live write has no premise",
         "no data are destroyed by our own neutral answer",
         OBJECTS,
-        "                await self._check_premise(command, call)\n",
+        "                yield from self._check_premise(command, call)\n",
         "",
     ),
     plant(
         "a live write at a connection has no premise",
         "no data are destroyed by our own neutral answer",
-        "asyncio/carry.py",
+        "flow/sender.py",
         "if isinstance(decision, Send) and (reads := breaker.provenance.reads_of(owner)):",
         "if isinstance(decision, Send) and (reads := None):",
     ),
@@ -392,14 +393,14 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "aclose does not wait",
         "aclose waits for the replay",
-        "asyncio/breaker.py",
-        "        while self.busy and (left := until - self.clock()) > 0:\n            if self._obj",
-        "        while False and (left := until - self.clock()) > 0:\n            if self._obj",
+        "flow/breaker.py",
+        "        while self.busy and (left := until - self.clock()) > 0:\n            if self.obj",
+        "        while False and (left := until - self.clock()) > 0:\n            if self.obj",
     ),
     plant(
         "aclose says nothing",
         "aclose says what is left",
-        "asyncio/breaker.py",
+        "flow/breaker.py",
         "        if self.pending:\n            logger.error(",
         "        if False:\n            logger.error(",
     ),
@@ -479,7 +480,8 @@ PLANTS: tuple[Plant, ...] = (
         "silence is no failure",
         "a dead server holds up nobody",
         "asyncio/breaker.py",
-        "        self.timer = None\n        if not self.closed:\n            return\n",
+        "        self.timer = None\n"
+        "        if not self.closed or not (waits := self._waits()):\n            return\n",
         "        self.timer = None\n        return\n",
     ),
     plant(
@@ -507,9 +509,9 @@ PLANTS: tuple[Plant, ...] = (
         "an entry is made twice",
         "exactly once",
         CALLS,
-        "            reply = await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)",
-        "            await self._make(entry)\n"
-        "            reply = await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)",
+        "            reply = yield partial(breaker.limited, self._make(entry), ",
+        "            yield from self._make(entry)\n"
+        "            reply = yield partial(breaker.limited, self._make(entry), ",
     ),
     plant(
         "a cancelled write is forgotten",
@@ -529,15 +531,15 @@ PLANTS: tuple[Plant, ...] = (
         "a push is the probe",
         "a probe costs nothing",
         CALLS,
-        "                await self._ask()",
+        "                yield partial(breaker.limited, self._ask(), 10 * breaker.probe_timeout)",
         "                pass",
     ),
     plant(
         "a replayed call has no deadline",
         "a healthy object is not kept down",
         CALLS,
-        "await asyncio.wait_for(self._make(entry), 10 * breaker.probe_timeout)",
-        "await self._make(entry)",
+        "yield partial(breaker.limited, self._make(entry), 10 * breaker.probe_timeout)",
+        "yield from self._make(entry)",
     ),
     plant(
         "one exception for all who wait",
@@ -578,9 +580,9 @@ PLANTS: tuple[Plant, ...] = (
         "a breaker that was closed guards nothing",
         "a closed breaker keeps what it holds",
         "asyncio/breaker.py",
-        "        if self._object is not None:\n            return self._object.execute(",
-        "        if self._object is not None and not self._closed:\n"
-        "            return self._object.execute(",
+        "        if self.object is not None:\n            return self._executed(",
+        "        if self.object is not None and not self._closed:\n"
+        "            return self._executed(",
     ),
     plant(
         "a loop's tasks outlive it",
@@ -613,7 +615,7 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "a caller sleeps between two attempts",
         "a dead server holds up nobody",
-        "asyncio/carry.py",
+        "flow/sender.py",
         "_PAUSES = (0.0, 0.005, 0.01, 0.02, 0.04, 0.08)",
         "_PAUSES = (2.0, 2.0)",
     ),

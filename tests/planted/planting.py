@@ -23,6 +23,7 @@ LIMIT = 120
 SEEDS = "tests/sim/test_simulation.py::test_what_a_seed_has_found_stays_mended"
 
 GREEN, RED = 0, 1  # exit codes of pytest: all passed, some failed
+HUNG = -1  # it was ended by us: not caught, and no proof of being green either
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,19 @@ def run(root: Path, selection: Iterable[str], seeds: Iterable[int], *options: st
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-rfE"]
     command += ["-p", "tests.planted.inside", f"--rootdir={root}", "--timeout=20", "--tb=short"]
     started = time.monotonic()
-    done = subprocess.run(
-        [*command, *options, *selection],
-        check=False,
-        cwd=root,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
+    try:
+        done = subprocess.run(
+            [*command, *options, *selection],
+            check=False,
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+        )
+    except subprocess.TimeoutExpired:
+        # Of this one nothing is known; what the others have shown is not to be lost for it.
+        return Run(HUNG, (), time.monotonic() - started, f"not done after {LIMIT} s")
     output = done.stdout + done.stderr
     failed = tuple(
         re.findall(r"^(?:FAILED|ERROR) (tests/.+?::.+?)(?: - .*)?$", output, re.MULTILINE)

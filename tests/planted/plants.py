@@ -53,7 +53,7 @@ PLANTS = [
     Plant(
         "what still waits is not cut off before the fence",
         "A counter in flight at the trip cannot land behind the replay.",
-        "asyncio/recovery.py",
+        "flow/recovery.py",
         "        connection.cut()\n",
         "        pass\n",
         (FENCE + "test_a_counter_in_flight_is_cut_off_before_the_replay[valkey]",),
@@ -61,7 +61,7 @@ PLANTS = [
     Plant(
         "a dead recovery connection is not fenced",
         "Batches of a recovery connection that died may be as late as anybody's writes.",
-        "asyncio/recovery.py",
+        "flow/recovery.py",
         "    except FAILURES as error:\n        breaker.suspect(link.identity)\n",
         "    except FAILURES as error:\n",
         (FENCE + "test_a_recovery_connection_that_died_is_fenced_itself[valkey]",),
@@ -69,7 +69,7 @@ PLANTS = [
     Plant(
         "suspects are not fenced while closed",
         "A write that was cut off does not land after the next one, outage or not.",
-        "asyncio/carry.py",
+        "flow/sender.py",
         "if isinstance(decision, Send) and breaker.suspects and writes(batch) and left > 0:",
         "if False:",
         (HOLES + "test_the_next_write_on_another_connection_waits_for_the_fence",),
@@ -85,11 +85,11 @@ PLANTS = [
     Plant(
         "one connection's fence is taken for everybody's",
         "The replay waits for its own fence, not for another connection's that is still at it.",
-        "asyncio/handshake.py",
-        "        allowed = await _drive(connection, fence(suspects, breaker.clock()))\n"
+        "flow/handshake.py",
+        "        allowed = yield from _drive(connection, fence(suspects, breaker.clock()))\n"
         "        breaker.fenced(suspects, allowed)\n",
         "        breaker.fenced(suspects, True)\n"
-        "        await _drive(connection, fence(suspects, breaker.clock()))\n",
+        "        yield from _drive(connection, fence(suspects, breaker.clock()))\n",
         (FENCE + "test_another_connections_fence_is_not_ours[valkey]",),
     ),
     # -- exactly once, in order ---------------------------------------------------------------
@@ -289,10 +289,10 @@ PLANTS = [
     Plant(
         "gate opens before the journal is empty",
         "While the journal holds anything, nothing overtakes it.",
-        "asyncio/recovery.py",
-        "        held = await link.drive(breaker.replay.run(fresh=link.fresh))\n",
+        "flow/recovery.py",
+        "        held = yield from link.driving(breaker.replay.run(fresh=link.fresh))\n",
         "        breaker.open_gate()\n"
-        "        held = await link.drive(breaker.replay.run(fresh=link.fresh))\n",
+        "        held = yield from link.driving(breaker.replay.run(fresh=link.fresh))\n",
         (RECOVERY + "test_a_write_during_the_drain_gets_its_real_reply[valkey-12]",),
     ),
     Plant(
@@ -323,7 +323,7 @@ PLANTS = [
     Plant(
         "the gate is not looked at again after connecting",
         "What was decided before a connect is decided anew if the journal has filled meanwhile.",
-        "asyncio/wire.py",
+        "flow/socket.py",
         "        if (breaker.era, breaker.gate_open) != before:\n",
         "        if breaker.era < 0:\n",
         (HOLES + "test_what_is_queued_while_a_caller_connects_is_read",),
@@ -360,7 +360,7 @@ PLANTS = [
     Plant(
         "permit lost on cancel",
         "A cancelled probe gives its permit back.",
-        "asyncio/recovery.py",
+        "flow/recovery.py",
         "    finally:\n        # Also when cancelled",
         "    except Exception:\n        raise\n    else:\n        # Also when cancelled",
         (HOLES + "test_a_cancelled_probe_gives_its_permit_back",),
@@ -392,7 +392,7 @@ PLANTS = [
     Plant(
         "a slow command is taken for a hang",
         "A server that answers a PING is slow, not lost.",
-        "asyncio/breaker.py",
+        "flow/breaker.py",
         "        for connection in list(self.connections):\n"
         "            connection.cleared(asked)\n",
         '        self.trip(Cause.HANG, "slow")\n',
@@ -410,7 +410,7 @@ PLANTS = [
     Plant(
         "caller's cancellation counted",
         "The caller's own cancellation never trips the breaker.",
-        "asyncio/connection.py",
+        "flow/receiver.py",
         "        now = breaker.clock()\n        if self.waiting_since() is",
         "        now = breaker.clock()\n"
         "        breaker.failure(self._era, TimeoutError(), now)\n"
@@ -420,7 +420,7 @@ PLANTS = [
     Plant(
         "the end of an idle socket is counted",
         "EOF on an idle pooled socket is no failure.",
-        "asyncio/connection.py",
+        "flow/receiver.py",
         "        if not idle_eof:\n            breaker.failure(",
         "        if True:\n            breaker.failure(",
         (NO_OUTAGE + "test_idle_sockets_that_the_server_closed[valkey-50-guarded]",),
@@ -428,7 +428,7 @@ PLANTS = [
     Plant(
         "a blocking command's timeout counted",
         "A blocking command that waits trips nothing.",
-        "asyncio/connection.py",
+        "flow/receiver.py",
         "any(c.shape.blocking for c in rest)",
         "not rest",
         (NO_OUTAGE + "test_blpop_longer_than_every_timeout[valkey]",),
@@ -446,7 +446,7 @@ PLANTS = [
     Plant(
         "stale socket reused after an outage",
         "A socket from before an outage carries no command after it.",
-        "asyncio/wire.py",
+        "asyncio/connection.py",
         "            and self._outage == self.breaker.outages\n",
         "",
         seeds=range(100),
@@ -454,7 +454,7 @@ PLANTS = [
     Plant(
         "half a handshake is left on the connection",
         "A caller who is cancelled while connecting leaves no connection in use behind.",
-        "asyncio/wire.py",
+        "asyncio/connection.py",
         "            try:\n"
         "                await end(task)  # it may be cancelled again\n"
         "            finally:\n"
@@ -465,7 +465,7 @@ PLANTS = [
     Plant(
         "what was lost under WATCH goes on without it",
         "A transaction whose WATCH went with its connection fails.",
-        "asyncio/connection.py",
+        "flow/receiver.py",
         "        if tied:\n            raise ",
         "        if False:\n            raise ",
         (HOLES + "test_a_connection_that_is_lost_under_watch[in flight]",),
@@ -473,7 +473,7 @@ PLANTS = [
     Plant(
         "a transaction begins anew on another connection",
         "A transaction whose WATCH went with its connection fails.",
-        "asyncio/wire.py",
+        "flow/socket.py",
         "        if self._tied is Tie.WATCHES:\n            # A new",
         "        if False:\n            # A new",
         (HOLES + "test_a_connection_that_is_lost_under_watch[idle]",),
@@ -514,7 +514,7 @@ PLANTS = [
     Plant(
         "queued and raised",
         "Raised means not queued.",
-        "asyncio/carry.py",
+        "flow/sender.py",
         "            if isinstance(decision, Refuse):\n",
         "            if isinstance(decision, Refuse):\n"
         '                writes_ = [c for c in batch if c.shape.kind.value == "write"]\n'
@@ -525,11 +525,11 @@ PLANTS = [
     Plant(
         "queued, and raised for want of a reply",
         "Raised means not queued: who waits too long for the drain gets a receipt.",
-        "asyncio/carry.py",
-        "            await breaker.wait_settled(list(answers.receipts.values()), "
+        "flow/sender.py",
+        "            yield from breaker.wait_settled(list(answers.receipts.values()), "
         "breaker.drain_wait)\n",
         "            receipts = list(answers.receipts.values())\n"
-        "            await breaker.wait_settled(receipts, breaker.drain_wait)\n"
+        "            yield from breaker.wait_settled(receipts, breaker.drain_wait)\n"
         "            if not all(receipt.settled for receipt in receipts):\n"
         "                raise self._refusal(self._too_often(batch), False)\n",
         (RECOVERY + "test_a_write_that_waits_too_long_for_the_drain_is_queued[valkey-1500]",),
@@ -537,9 +537,9 @@ PLANTS = [
     Plant(
         "refused, although it may have run",
         "An error that says refused is never told of what may have been applied.",
-        "asyncio/connection.py",
-        "carried = await self._carry(calls, at, touched=touched)",
-        "carried = await self._carry(calls, at)",
+        "flow/receiver.py",
+        "carried = yield from self._carry(calls, at, touched=touched)",
+        "carried = yield from self._carry(calls, at)",
         (HOLES + "test_what_may_have_run_is_not_refused",),
     ),
     Plant(
@@ -577,7 +577,7 @@ PLANTS = [
     Plant(
         "premise not checked once Redis is back",
         "Nobody's data are destroyed by our own neutral answer, after the outage either.",
-        "asyncio/carry.py",
+        "flow/sender.py",
         "isinstance(decision, Send) and (reads := breaker.provenance.reads_of(owner)):",
         "not decision and (reads := breaker.provenance.reads_of(owner)):",
         (HOLES + "test_a_default_does_not_go_over_what_redis_holds_later",),
