@@ -84,10 +84,9 @@ PLANTS = [
         "one connection's fence is taken for everybody's",
         "The replay waits for its own fence, not for another connection's that is still at it.",
         "asyncio/handshake.py",
-        "        allowed = await _drive(connection, fence(suspects, breaker.clock()))\n"
+        "        allowed = await _drive(connection, ask)\n"
         "        breaker.fenced(suspects, allowed)\n",
-        "        breaker.fenced(suspects, True)\n"
-        "        await _drive(connection, fence(suspects, breaker.clock()))\n",
+        "        breaker.fenced(suspects, True)\n        await _drive(connection, ask)\n",
         (FENCE + "test_another_connections_fence_is_not_ours[valkey]",),
     ),
     # -- exactly once, in order ---------------------------------------------------------------

@@ -21,7 +21,7 @@ from ..seam.pools import breaker_of
 from ..settings import Settings
 from .calling import calling_task
 from .ending import end
-from .link import Template, answers
+from .link import Template
 from .recovery import recover
 
 if TYPE_CHECKING:
@@ -327,7 +327,7 @@ class RedisCircuitBreaker(BreakerBase):
         asked, era = self.clock(), self.era
         assert self.template is not None
         try:
-            await asyncio.wait_for(answers(self.template), seconds)
+            await asyncio.wait_for(self.template.answers(), seconds)
         except Exception as error:  # noqa: BLE001 - classified below, and nobody awaits this task
             if not is_alive(error):
                 if self.era == era:

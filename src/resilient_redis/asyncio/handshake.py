@@ -29,7 +29,8 @@ async def introduce(connection: GuardedSocket) -> None:
     breaker = connection.breaker
     (info,) = await _exchange(connection, CLIENT_INFO)
     known = isinstance(info, (str, bytes))
-    connection.identity = identity_of(info, breaker.clock()) if known else None
+    server = _server_of(connection)
+    connection.identity = identity_of(info, breaker.clock(), server) if known else None
     await put_up_fence(connection)
     if not breaker.rights_asked:
         await _learn_rights(connection)
@@ -42,8 +43,15 @@ async def put_up_fence(connection: GuardedSocket) -> None:
     """
     breaker = connection.breaker
     if suspects := breaker.suspects:
-        allowed = await _drive(connection, fence(suspects, breaker.clock()))
+        ask = fence(suspects, breaker.clock(), _server_of(connection))
+        allowed = await _drive(connection, ask)
         breaker.fenced(suspects, allowed)
+
+
+def _server_of(connection: GuardedSocket) -> str:
+    template = connection.breaker.template
+    assert template is not None
+    return template.server_of(connection)
 
 
 async def _learn_rights(connection: GuardedSocket) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, TimeoutError
@@ -23,14 +24,15 @@ T = TypeVar("T")
 _MAINTENANCE = ("maint", "orig_", "oss_")
 
 
-class Template(NamedTuple):
+@dataclass(eq=False, repr=False)
+class Template:
     """How to make a connection like the guarded ones: redis-py's own class, and its arguments."""
 
     connection_class: type[AbstractConnection]
     kwargs: dict[str, Any]
     timeout: float
 
-    def make(self) -> AbstractConnection:
+    def make(self, **where: Any) -> AbstractConnection:
         kept = {k: v for k, v in self.kwargs.items() if not k.startswith(_MAINTENANCE)}
         return self.connection_class(
             **{
@@ -43,8 +45,22 @@ class Template(NamedTuple):
                 "retry_on_error": [],
                 "retry_on_timeout": False,
                 "decode_responses": False,
+                **where,
             }
         )
+
+    async def locate(self) -> AbstractConnection:
+        """A connection, not open yet, to the server that is the endpoint now."""
+        return self.make()
+
+    def server_of(self, connection: AbstractConnection) -> str:
+        """Whose ids the fence knows `connection` by; "" where the endpoint is always one server."""
+        del connection
+        return ""
+
+    async def answers(self) -> None:
+        """Returns if the server answers what waits for it, and raises if it does not."""
+        await answers(self.make(), self.timeout)
 
 
 class Link:
@@ -55,6 +71,7 @@ class Link:
         self._timeout = timeout
         self._replies = make_reader()
         self.identity: Identity | None = None
+        self.server = ""  # see `Template.server_of`
         self.fresh = True  # no replay has run on it
 
     @classmethod
@@ -64,9 +81,10 @@ class Link:
         Each step may take the template's timeout: on a long way a handshake of five round trips
         takes longer than that, and proves all the while that the server lives.
         """
-        link = cls(template.make(), template.timeout)
+        link = cls(await template.locate(), template.timeout)
         try:
             await link._connection.connect()  # type: ignore[no-untyped-call]  # redis-py
+            link.server = template.server_of(link._connection)
             make_room(link._connection._writer)
             asks = pack((b"PING",)) + pack((b"CLIENT", b"INFO"))
             pong, info = await link.exchange(Exchange(asks, 2))
@@ -77,7 +95,7 @@ class Link:
             link.abort()
             raise
         if isinstance(info, (bytes, str)):
-            link.identity = identity_of(info, clock())
+            link.identity = identity_of(info, clock(), link.server)
         return link
 
     async def exchange(self, ask: Exchange) -> Replies:
@@ -126,14 +144,14 @@ class Link:
         connection._parser.on_disconnect()  # type: ignore[no-untyped-call]  # redis-py
 
 
-async def answers(template: Template) -> None:
+async def answers(connection: AbstractConnection, timeout: float) -> None:
     """Returns as soon as the server says anything but that it is unavailable.
 
     Without a handshake: PING before AUTH is answered, with an error, by a server that lives.
     """
-    link = Link(template.make(), template.timeout)
+    link = Link(connection, timeout)
     try:
-        await link._connection._connect()  # type: ignore[no-untyped-call]  # redis-py
+        await connection._connect()  # type: ignore[no-untyped-call]  # redis-py
         (reply,) = await link.exchange(Exchange(pack((b"PING",)), 1))
         if isinstance(reply, ReplyError) and reply.code in UNAVAILABLE:
             raise ConnectionError(reply.message)

@@ -145,7 +145,7 @@ async def _fence(breaker: RedisCircuitBreaker, link: Link) -> None:
     suspects = breaker.suspects
     if not suspects:
         return
-    allowed = await link.drive(fence(suspects, breaker.clock()))
+    allowed = await link.drive(fence(suspects, breaker.clock(), link.server))
     breaker.fenced(suspects, allowed)
     if not allowed:
         await asyncio.sleep(GRACE)
