@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import SentinelManagedConnection
 
 from ..answering import answer_or_refuse, refusal
 from ..core.guard import Answer, Refuse, Step
@@ -15,6 +16,7 @@ from ..seam.methods import OfflineReplies
 from ..seam.packed import command_of
 from ..seam.pools import (
     breaker_of,
+    endpoint_of,
     pool_of,
     release_single_connection,
     replace_connections,
@@ -24,7 +26,7 @@ from ..seam.replies import MISSING
 from .breaker import RedisCircuitBreaker
 from .calling import caller, calling_task
 from .connection import GuardedConnection, guarded_class
-from .wire import endpoint_of
+from .sentinel import guarded_sentinel_class
 
 
 def guard_client(client: Any, breaker: RedisCircuitBreaker) -> bool:
@@ -44,7 +46,9 @@ def guard_client(client: Any, breaker: RedisCircuitBreaker) -> bool:
     else:
         if stock_class(pool.connection_class) is None:
             return False
-        connection_class = guarded_class(pool.connection_class)
+        managed = issubclass(pool.connection_class, SentinelManagedConnection)
+        guarded = guarded_sentinel_class if managed else guarded_class
+        connection_class = guarded(pool.connection_class)
     breaker.bind(endpoint_of(pool.connection_kwargs))
     release_single_connection(client)
     replace_connections(pool, connection_class, breaker)

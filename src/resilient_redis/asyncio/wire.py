@@ -22,6 +22,7 @@ from ..core.unit import grouped, units
 from ..receipt import Queued
 from ..seam.failures import OUTAGE, is_outage
 from ..seam.packed import Call, Packed, commands_of
+from ..seam.pools import endpoint_of
 from ..seam.sockets import abort, nobody_awaits_its_end, unsent
 from .breaker import RedisCircuitBreaker
 from .ending import end
@@ -79,7 +80,11 @@ class GuardedSocket(AbstractConnection):
         self._opening: asyncio.Task[None] | None = None  # its traffic passes the guard by
         super().__init__(**kwargs)
         if self.breaker.template is None:
-            self.breaker.template = Template(_stock(type(self)), kwargs, self.breaker.probe_timeout)
+            self.breaker.template = self._template(kwargs)
+
+    def _template(self, kwargs: dict[str, Any]) -> Template:
+        """How the breaker makes connections of its own like this one."""
+        return Template(_stock(type(self)), kwargs, self.breaker.probe_timeout)
 
     @property
     def retry(self) -> Retry:
@@ -377,16 +382,6 @@ class GuardedSocket(AbstractConnection):
             return True
         await self._failed(era, error)
         return False
-
-
-def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """What one breaker stands for: where, and as whom."""
-    # Who gives a provider is whom it names, which nobody knows yet: another one is somebody else.
-    provider = kwargs.get("credential_provider")
-    user = kwargs.get("username") or getattr(provider, "username", None) or provider
-    if kwargs.get("path"):
-        return (str(kwargs["path"]), user)
-    return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
 
 
 def _stock(guarded: type[AbstractConnection]) -> type[AbstractConnection]:

@@ -6,9 +6,16 @@ from typing import Any
 
 from redis.asyncio import Connection, Redis, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
 #: redis-py's own connection classes; what derives from them may talk to something else.
-STOCK = (SSLConnection, UnixDomainSocketConnection, Connection)
+STOCK = (
+    SentinelManagedSSLConnection,
+    SentinelManagedConnection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    Connection,
+)
 # What makes a connection talk to a server. fakeredis's classes derive from redis-py's, and mocks
 # pass `isinstance` tests: only a class that still has all of redis-py's own is one.
 _TALKING = (
@@ -108,3 +115,33 @@ def breaker_of(client: Any) -> Any:
     """The breaker that guards the connections of `client`, if there is one."""
     pool = pool_of(client)
     return None if pool is None else pool.connection_kwargs.get("breaker")
+
+
+def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """What one breaker stands for: where, and as whom."""
+    # Who gives a provider is whom it names, which nobody knows yet: another one is somebody else.
+    provider = kwargs.get("credential_provider")
+    user = kwargs.get("username") or getattr(provider, "username", None) or provider
+    if (pool := kwargs.get("connection_pool")) is not None:
+        # Not the address: it changes with each failover, and what is queued has to follow it. Two
+        # deployments may well have a service of the same name: they differ by their sentinels.
+        role = "master" if pool.is_master else "replicas"
+        return (f"{pool.service_name} ({role})", user, sentinels_of(pool))
+    if kwargs.get("path"):
+        return (str(kwargs["path"]), user)
+    return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
+
+
+def sentinels_of(pool: Any) -> tuple[str, ...]:
+    """Where the sentinels are that a Sentinel pool asks, in an order of their own: redis-py moves
+    the one that has answered to the front.
+    """
+    known = [s.connection_pool.connection_kwargs for s in pool.sentinel_manager.sentinels]
+    return tuple(sorted(f"{each['host']}:{each['port']}" for each in known))
+
+
+def pool_behind(proxy: Any) -> Any:
+    """The pool itself: a Sentinel pool gives its connections a weak proxy, and a breaker has to
+    find the master when the client is gone and its writes are not.
+    """
+    return proxy.get_master_address.__self__
