@@ -10,7 +10,7 @@ from ..core.exchange import UNAVAILABLE, Dialogue, Exchange, Replies, ReplyError
 from ..core.fence import fence, identity_of
 from ..core.rights import try_rights
 from ..core.wire import pack
-from ..seam.failures import as_reply_error, parse_error
+from ..seam.failures import as_reply_error, holding_code, parse_error
 
 if TYPE_CHECKING:
     from .wire import GuardedSocket
@@ -59,9 +59,11 @@ async def _learn_rights(connection: GuardedSocket) -> None:
     breaker.rights_asked = True
     try:
         breaker.learn_rights(*await _drive(connection, try_rights(breaker.rights_key)))
-    except BaseException:
+    except BaseException as error:
         breaker.rights_asked = False
-        raise
+        # A server that takes no writes now serves reads all the same; the next connection asks.
+        if not isinstance(error, ResponseError) or holding_code(error) is None:
+            raise
 
 
 async def _drive(connection: GuardedSocket, dialogue: Dialogue[T]) -> T:

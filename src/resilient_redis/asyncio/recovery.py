@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from ..core.batch import Unavailable
 from ..core.breaker import Cause
-from ..core.exchange import ReplyError
+from ..core.exchange import HOLDING, ReplyError
 from ..core.fence import fence
 from ..core.rights import try_rights
 from ..drain import Drain
@@ -101,11 +101,11 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
     drain = Drain(breaker)
     try:
         await _fence(breaker, link)
-        if not breaker.rights_known:
-            breaker.learn_rights(*await link.drive(try_rights(breaker.rights_key)))
-        drain.begin()
-        held = await link.drive(breaker.replay.run(fresh=link.fresh))
-        link.fresh = False
+        held = None if breaker.rights_known else await _learn_rights(breaker, link)
+        if held is None:
+            drain.begin()
+            held = await link.drive(breaker.replay.run(fresh=link.fresh))
+            link.fresh = False
     except FAILURES as error:
         breaker.suspect(link.identity)
         if breaker.closed:
@@ -120,6 +120,17 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
         return True
     drain.finish()
     return await _tidy_up(breaker, link)
+
+
+async def _learn_rights(breaker: RedisCircuitBreaker, link: Link) -> str | None:
+    """The code under which the server takes no writes, and so cannot be asked what is allowed."""
+    try:
+        breaker.learn_rights(*await link.drive(try_rights(breaker.rights_key)))
+    except ReplyError as error:
+        if error.code not in HOLDING:
+            raise
+        return error.code
+    return None
 
 
 async def _tidy_up(breaker: RedisCircuitBreaker, link: Link) -> bool:
