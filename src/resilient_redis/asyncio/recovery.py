@@ -104,7 +104,7 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
         held = None if breaker.rights_known else await _learn_rights(breaker, link)
         if held is None:
             drain.begin()
-            held = await link.drive(breaker.replay.run(fresh=link.fresh))
+            held = await link.drive(breaker.replay.run(fresh=link.fresh, server=link.server))
             link.fresh = False
     except FAILURES as error:
         breaker.suspect(link.identity)
@@ -117,7 +117,8 @@ async def _drain(breaker: RedisCircuitBreaker, link: Link) -> bool:
     if held is not None:
         breaker.hold(held)
         await asyncio.sleep(breaker.next_wait())
-        return True
+        # A replica: the master may be another server by now, where Sentinel or a name leads to it.
+        return held != "READONLY"
     drain.finish()
     return await _tidy_up(breaker, link)
 
