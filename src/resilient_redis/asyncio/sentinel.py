@@ -218,6 +218,7 @@ class GuardedSentinel(GuardedConnection, _StockReplies):
                 await self.disconnect(nowait=True)
             return await super()._was_rejected(error)
         self._loss = await self._what_ran()
+        self._era = -1  # it has answered: for the breaker this is no failure
         await self.disconnect(nowait=True)
         await self._lost(ConnectionError("the previous master is a replica now"))
         return True
