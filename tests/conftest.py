@@ -7,7 +7,8 @@ import pytest
 pytest_plugins = ["tests.support.fixtures"]
 
 # What these print when they pass are counts that a reader of CI wants to see.
-FIGURES = ("tests/sim/", "tests/soak/", "tests/zombies/", "tests/cost/", "tests/premise/")
+SHOWN = ("sim", "soak", "zombies", "cost", "premise", "sentinel")
+FIGURES = tuple(f"tests/{name}/" for name in SHOWN)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
