@@ -19,9 +19,9 @@ from resilient_redis.cli.servers import VALKEY, ServerProcess, find_binary, free
 SERVICE = "mymaster"
 # A replica is in sync, and a sentinel knows the others, after about 2 s.
 READY = 15.0
-# One sentinel misses the master at once, and the others vote for it. Where all three did, in one run
-# of six two of them promoted a replica each, one after the other: a second failover, with losses of
-# its own, while the test looked at the first.
+# One sentinel misses the master at once, and the others vote for it. Where all three did, in one
+# run of six two of them promoted a replica each, one after the other: a second failover, with
+# losses of its own, while the test looked at the first.
 DOWN_AFTER_MS = (300, 60_000, 60_000)
 QUORUM = 1
 # What redis-py takes for a sentinel's client: one that is gone must not cost its ten retries.
