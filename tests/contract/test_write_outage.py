@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,7 +10,7 @@ import pytest
 import redis.exceptions
 from redis.exceptions import OutOfMemoryError
 
-from resilient_redis.asyncio import CommandRefused, Queued
+from resilient_redis.asyncio import CommandRefused, Policy, Queued, Rule
 from resilient_redis.events import StateChanged, WritesHeld
 from tests.contract.recovery_helpers import command, guarded, healthy, proxied, raised, until
 from tests.support.servers import Rig
@@ -189,6 +190,25 @@ async def test_no_server_was_met_before_that_took_writes(
         assert rig.admin.get("k") == "new"
         assert guard.breaker.rights_known
         assert guard.breaker.outages == (1 if first == "recovery" else 0)
+
+
+async def test_a_write_that_a_rule_refuses(rig: Rig, outage: Outage) -> None:
+    """It is not held: nothing may be queued for it. The server's own error is the answer."""
+    code, begin, end = outage
+    policy = Policy([Rule(keys="session:*", answer="refuse")])
+    async with guarded(rig.port, policy=policy) as (guard, client):
+        await healthy(client)
+        begin(rig)
+        found = await asyncio.wait_for(raised(client.set("session:1", "v")), 5.0)
+        assert isinstance(found, redis.exceptions.ResponseError)
+        assert guard.breaker.snapshot().writes_held is None
+        assert await client.set("k", "v") is True
+        assert guard.breaker.snapshot().writes_held == code
+        found = await asyncio.wait_for(raised(client.set("session:1", "v")), 5.0)
+        assert isinstance(found, redis.exceptions.ResponseError)
+        end(rig)
+        await guard.recovered()
+        assert rig.admin.mget("k", "session:1") == ["v", None]
 
 
 async def test_a_pipeline_meets_read_only(rig: Rig) -> None:
