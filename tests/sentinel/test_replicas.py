@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import Counter
+from contextlib import ExitStack
 
 import pytest
 from redis.exceptions import ReadOnlyError
@@ -107,3 +109,18 @@ async def test_a_replica_that_is_gone_is_passed_by(service: Service, new: Rig) -
         client, breaker = service.replicas()
         assert await client.get("where") == b"new"
         assert breaker.failures == 0
+
+
+async def test_a_replica_whose_host_is_gone_is_passed_by(service: Service, new: Rig) -> None:
+    """Not even a connection is refused there."""
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):  # its queue is full: what comes now is dropped
+            knocking = stack.enter_context(socket.socket())
+            knocking.setblocking(False)
+            knocking.connect_ex(deaf.getsockname())
+        service.sentinel.replicas = (deaf.getsockname()[1], new.port)
+        for _ in range(2):
+            client, breaker = service.replicas()
+            assert await client.get("where") == b"new"
+            assert breaker.outages == 0

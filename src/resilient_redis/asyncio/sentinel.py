@@ -23,6 +23,7 @@ attempt of the recovery asks Sentinel anew (`_drain` in recovery.py).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -43,6 +44,7 @@ from ..seam.packed import commands_of
 from ..seam.pools import pool_behind
 from .breaker import RedisCircuitBreaker
 from .connection import GuardedConnection
+from .ending import end
 from .link import Template, answers
 
 Address = tuple[str, int]
@@ -63,16 +65,14 @@ class Service(Template):
     address: Address | None = None
 
     async def locate(self) -> AbstractConnection:
-        """Asks Sentinel, for as long as redis-py does. Raises where it names nobody.
-
-        Not for `timeout` only: a sentinel that does not answer is asked several times before the
-        next one (redis-py's retries), which then comes first. Given up sooner, none ever would.
-        """
+        """Asks Sentinel. Raises where it names nobody."""
+        patience = self.breaker.deadline / 4
         if self.pool.is_master:
-            host, port = await self.pool.get_master_address()  # type: ignore[no-untyped-call]  # redis-py
+            host, port = await ask(self.pool, self.pool.get_master_address, patience)
         else:
-            async with aclosing(self.pool.rotate_slaves()) as found:  # type: ignore[type-var]  # redis-py: it is a generator
-                host, port = await anext(found)
+            found = Rotation(self.pool)
+            host, port = await ask(self.pool, found.following, patience)
+            await found.aclose()
         return self.make(host=host, port=port)
 
     def server_of(self, connection: AbstractConnection) -> str:
@@ -120,6 +120,67 @@ class Service(Template):
         return cast("list[GuardedSentinel]", list(self.breaker.connections))
 
 
+async def ask(
+    pool: SentinelConnectionPool, question: Callable[[], Awaitable[Address]], patience: float
+) -> Address:
+    """The answer of the first sentinel that answers.
+
+    redis-py asks one after the other, and tries one that is away eleven times before the next (4 s
+    where its port is closed): longer than any caller waits here, and as it puts the one that has
+    answered first only at the end, the next caller would fare no better. So after `patience`
+    seconds all are asked whether they are there, and the first that is comes first.
+    """
+    asking = asyncio.ensure_future(question())
+    try:
+        await asyncio.wait({asking}, timeout=patience)
+        if not asking.done() and await _comes_first(pool.sentinel_manager.sentinels):
+            await end(asking)
+            asking = asyncio.ensure_future(question())
+        return await asking
+    finally:
+        await end(asking)
+
+
+async def _comes_first(sentinels: list[Any]) -> bool:
+    """Moves the sentinel that answers a PING first to the front. False where none does."""
+    asked = {asyncio.ensure_future(each.execute_command("PING")): each for each in sentinels}
+    waiting = set(asked)
+    try:
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if error is None or is_alive(error):
+                    sentinels.remove(asked[task])
+                    sentinels.insert(0, asked[task])
+                    return True
+        return False
+    finally:
+        for task in asked:
+            await end(task)
+
+
+class Rotation:
+    """The replicas of a pool in turn, then the master; `SlaveNotFoundError` behind the last."""
+
+    def __init__(self, pool: SentinelConnectionPool) -> None:
+        self._pool = pool
+        self._found: AsyncGenerator[Address, None] | None = None
+
+    async def following(self) -> Address:
+        if self._found is None:
+            self._found = cast("AsyncGenerator[Address, None]", self._pool.rotate_slaves())
+        try:
+            return await anext(self._found)
+        except asyncio.CancelledError:
+            self._found = None  # a cancelled generator has ended
+            raise
+
+    async def aclose(self) -> None:
+        if self._found is not None:
+            await self._found.aclose()
+
+
 class _StockReplies(AbstractConnection):
     """Above redis-py's managed connections, which make a ConnectionError of a READONLY: whether the
     command ran is no longer to be told from that.
@@ -162,16 +223,16 @@ class GuardedSentinel(GuardedConnection, _StockReplies):
         return not self.connection_pool.is_master or _address_of(self) == self._service.address
 
     async def _connect_and_introduce(self) -> None:
-        pool = self.connection_pool
+        pool, patience = self.connection_pool, self.breaker.deadline / 4
         if pool.is_master:
-            self.host, self.port = await pool.get_master_address()  # type: ignore[no-untyped-call]  # redis-py
+            self.host, self.port = await ask(pool, pool.get_master_address, patience)
             await super()._connect_and_introduce()
             self._service.reached(_address_of(self))
             return
-        async with aclosing(pool.rotate_slaves()) as found:  # type: ignore[type-var]  # redis-py: it is a generator
-            async for self.host, self.port in found:
-                if await self._connect_to_replica():
-                    return
+        async with aclosing(Rotation(pool)) as found:
+            self.host, self.port = await ask(pool, found.following, patience)
+            while not await self._connect_to_replica():
+                self.host, self.port = await found.following()
 
     async def _connect_to_replica(self) -> bool:
         """False where this replica is away. It is another one's turn then, and no outage."""
