@@ -92,11 +92,7 @@ def misconf(rig: Rig) -> None:
     """`MISCONF` for writes: the last background save failed."""
     (rig.server.directory / "dump.rdb").mkdir(exist_ok=True)  # where the file would have to go
     rig.admin.config_set("save", "3600 1")
-    try:
-        rig.admin.bgsave()
-    except redis.exceptions.ResponseError as error:
-        if "in progress" not in str(error):  # the server's own, which fails as well
-            raise
+    rig.admin.bgsave()
     stop = time.monotonic() + 5.0
     while rig.admin.info("persistence")["rdb_last_bgsave_status"] == "ok":
         assert time.monotonic() < stop
@@ -104,9 +100,14 @@ def misconf(rig: Rig) -> None:
 
 def misconf_over(rig: Rig) -> None:
     rig.admin.config_set("save", "")
+    stop = time.monotonic() + 5.0
+    while rig.admin.info("persistence")["rdb_bgsave_in_progress"]:  # it would write its file yet
+        assert time.monotonic() < stop
     place = rig.server.directory / "dump.rdb"
     if place.is_dir():
         place.rmdir()
+    else:
+        place.unlink(missing_ok=True)
 
 
 Outage = tuple[str, Callable[[Rig], None], Callable[[Rig], None]]
