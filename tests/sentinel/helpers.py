@@ -10,7 +10,7 @@ from tenacity import wait_fixed
 from resilient_redis.asyncio import RedisCircuitBreaker, ResilientSentinelManagedConnection
 from resilient_redis.events import Event
 from tests.contract.recovery_helpers import until
-from tests.support.sentinels import SERVICE, ScriptedSentinel
+from tests.support.sentinels import SERVICE, ScriptedSentinel, close
 from tests.support.servers import Rig
 
 Client = Any  # redis.asyncio.Redis, of which much is untyped
@@ -78,7 +78,7 @@ class Service:
             await breaker.aclose()
         for client in self._clients:
             await client.aclose()
-        await self.sentinel.aclose()
+        await close(self.sentinel)
 
 
 async def later(work: Any) -> asyncio.Task[Any]:

@@ -28,7 +28,7 @@ from resilient_redis.cli.history import Call, History, Kind, Op, Outcome
 from resilient_redis.cli.oracle import check
 from resilient_redis.cli.servers import REDIS, VALKEY, available
 from tests.contract.recovery_helpers import until
-from tests.support.sentinels import SERVICE, Deployment
+from tests.support.sentinels import SERVICE, Deployment, close
 
 pytestmark = [
     pytest.mark.server,
@@ -164,7 +164,7 @@ async def fail_over(deployment: Deployment, how: str) -> str:
     await beside.aclose()
     await client.aclose()
     await replicas.aclose()
-    await sentinel.aclose()
+    await close(sentinel)
     new, old = read_effects(promoted.directory), read_effects(deployment.master.directory)
     ops = load.history.ops()
     gone = lost_by_redis(ops, new, old)

@@ -14,7 +14,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from resilient_redis.asyncio import ResilientSentinelManagedConnection
 from tests.contract.recovery_helpers import until
 from tests.sentinel.helpers import Service, quick
-from tests.support.sentinels import SERVICE, unused_port
+from tests.support.sentinels import SERVICE, close, unused_port
 from tests.support.servers import Rig
 
 pytestmark = pytest.mark.server
@@ -78,7 +78,7 @@ async def test_a_sentinel_that_is_away_delays_nobody_for_long(
     assert first.connection_pool.connection_kwargs["port"] == new.port
     await breaker.aclose()
     await client.aclose()
-    await sentinel.aclose()
+    await close(sentinel)
 
 
 async def test_no_sentinel_is_there(service: Service, old: Rig, away: int) -> None:
@@ -101,5 +101,5 @@ async def test_no_sentinel_is_there(service: Service, old: Rig, away: int) -> No
     sentinel.sentinels[0] = there
     await service.recovered()
     assert old.admin.get("k") == "new"
-    await sentinel.aclose()
+    await close(sentinel)
     await gone.aclose()

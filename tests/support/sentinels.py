@@ -162,3 +162,9 @@ class ScriptedSentinel(Sentinel):
 def unused_port() -> int:
     """Where nobody listens."""
     return free_port()
+
+
+async def close(sentinel: Sentinel) -> None:
+    """`Sentinel.aclose`, which redis-py has from 8.1 on."""
+    for client in sentinel.sentinels:
+        await client.aclose()
