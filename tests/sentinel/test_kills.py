@@ -64,12 +64,14 @@ class Load:
         await asyncio.gather(*self._tasks)
 
     async def _write(self, number: int) -> None:
-        """To keys of its own and to one that all of them push to."""
+        """To keys of its own and to one that all of them push to. One task pushes nothing: a push
+        that is in flight at a frozen master is waited for until the replay begins.
+        """
         own, register = f"own:{number}", f"register:{number}"
         for turn in range(1_000_000):
             if self._over:
                 return
-            if turn % 3 == 0:
+            if turn % 3 == 0 or number == 0:
                 call, token = self._begin(number, register, Kind.REGISTER)
                 self._end(call, *await self._told("SET", self.client.set(register, token)))
             elif turn % 3 == 1:
