@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import redis
+import redis.sentinel
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 
 from resilient_redis.cli.servers import VALKEY, ServerProcess, find_binary, free_port
@@ -155,6 +156,26 @@ class ScriptedSentinel(Sentinel):
         return "127.0.0.1", self.master
 
     async def discover_slaves(self, service_name: str) -> list[tuple[str, int]]:
+        self.asked += 1
+        return [("127.0.0.1", port) for port in self.replicas]
+
+
+class SyncScriptedSentinel(redis.sentinel.Sentinel):
+    """The same for `redis.Redis`."""
+
+    def __init__(self, master: int | None, replicas: tuple[int, ...] = ()) -> None:
+        super().__init__([("127.0.0.1", 1)])  # type: ignore[no-untyped-call]  # redis-py
+        self.master = master
+        self.replicas = replicas
+        self.asked = 0
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        self.asked += 1
+        if self.master is None:
+            raise redis.sentinel.MasterNotFoundError(f"No master found for {service_name!r}")
+        return "127.0.0.1", self.master
+
+    def discover_slaves(self, service_name: str) -> list[tuple[str, int]]:
         self.asked += 1
         return [("127.0.0.1", port) for port in self.replicas]
 

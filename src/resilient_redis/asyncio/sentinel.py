@@ -95,7 +95,7 @@ class _Rotation:
             try:
                 self._found.aclose().send(None)
             except StopIteration:
-                pass
+                pass  # this is how it says that it is closed
 
 
 class _StockReplies(AbstractConnection):

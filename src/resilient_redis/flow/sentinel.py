@@ -253,6 +253,7 @@ class GuardedSentinel(GuardedReceiver):
             self.outage()
         else:
             self._retire()
+        self._era = -1  # for the breaker this is no failure
         self._outage = -1  # not usable, and who is about to write to it looks here again
 
     def _was_rejected(self, error: ResponseError) -> Steps[bool]:
