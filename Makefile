@@ -53,7 +53,7 @@ soak: $(STAMP)
 	$(BIN)/python -m tests.soak --seconds $(SECONDS) --server $(SERVER)
 
 # Ten times what CI runs: 2,000 runs of the simulation, 20,000 schedules of the core, one network
-# with a call cancelled at each turn, 34 s of soak; and five killed masters of Sentinel, not two.
+# with a call cancelled at each turn, 34 s of soak; and five killed masters of Sentinel, not one.
 full: $(STAMP)
 	SIM_RUNS=20000 CORE_SCHEDULES=200000 CANCEL_SEEDS=10 $(BIN)/python -m pytest -s tests/sim $(ARGS)
 	SENTINEL_KILLS=5 $(BIN)/python -m pytest -s tests/sentinel/test_kills.py
