@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import fakeredis
 import pytest
 import redis.asyncio
 import redis.asyncio.connection
@@ -33,6 +34,7 @@ from . import threaded
 __all__ = [
     "BlockingConnectionPool",
     "ConnectionPool",
+    "FakeRedis",
     "HiredisParser",
     "PythonParser",
     "Queued",
@@ -40,8 +42,11 @@ __all__ = [
     "RedisCircuitBreaker",
     "ResilientConnection",
     "ResilientRedis",
+    "called",
     "has_ended",
+    "real",
     "threads",
+    "waits",
 ]
 
 ASYNCIO, THREADS = "asyncio", "threads"
@@ -85,10 +90,18 @@ def real(value: Any) -> Any:
     """What a class of the library is given: no name, and nothing in a shape that is not its own."""
     if isinstance(value, Name):
         return value.now
-    return value.real if isinstance(value, threaded.Proxy) else value
+    if isinstance(value, threaded.Proxy):
+        return value.real
+    return waits(value) if threads() and _is_written_for_asyncio(value) else value
+
+
+def _is_written_for_asyncio(value: Any) -> bool:
+    """Any client: by its own class, or an `AsyncMock`."""
+    return any(inspect.iscoroutinefunction(getattr(value, name, None)) for name in ("get", "set"))
 
 
 if TYPE_CHECKING:
+    from fakeredis import FakeAsyncRedis as FakeRedis
     from redis._parsers import _AsyncHiredisParser as HiredisParser
     from redis._parsers import _AsyncRESP2Parser as PythonParser
     from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
@@ -103,6 +116,7 @@ else:
     PythonParser = Name(_parsers._AsyncRESP2Parser, _parsers._RESP2Parser)
     HiredisParser = Name(_parsers._AsyncHiredisParser, _parsers._HiredisParser)
     Redis = Name(redis.asyncio.Redis, threaded.Redis)
+    FakeRedis = Name(fakeredis.FakeAsyncRedis, threaded.FakeRedis)
     ConnectionPool = Name(redis.asyncio.ConnectionPool, threaded.ConnectionPool)
     BlockingConnectionPool = Name(
         redis.asyncio.BlockingConnectionPool, threaded.BlockingConnectionPool
@@ -115,6 +129,22 @@ else:
         resilient_redis.asyncio.ResilientConnection, resilient_redis.ResilientConnection
     )
     ResilientRedis = Name(resilient_redis.asyncio.ResilientRedis, threaded.ResilientRedis)
+
+
+def waits(client: Any) -> Any:
+    """A client or a function written for asyncio, as one that the current flavour calls."""
+    if not threads():
+        return client
+    if inspect.iscoroutinefunction(client):
+        return threaded.blocking(client)
+    return threaded.Blocking(client)
+
+
+async def called(func: Any, *args: Any, **kwargs: Any) -> Any:
+    """Calls what belongs to the current flavour."""
+    if threads():
+        return await threaded.in_thread(func, *args, **kwargs)
+    return await func(*args, **kwargs)
 
 
 def has_ended(connection: Any) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import inspect
 import socket
 import threading
 import weakref
@@ -19,6 +20,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, ClassVar
 
+import fakeredis
 import pytest
 import redis
 
@@ -164,7 +166,9 @@ class ConnectionPool(Proxy):
 
     @classmethod
     def of(cls, real: Any) -> Any:
-        pool = cls.__new__(cls)
+        blocks = isinstance(real, redis.BlockingConnectionPool)
+        shape = BlockingConnectionPool if blocks else cls
+        pool = shape.__new__(shape)
         pool.real = real
         return pool
 
@@ -188,6 +192,17 @@ class ConnectionPool(Proxy):
 class BlockingConnectionPool(ConnectionPool):
     made = redis.BlockingConnectionPool
 
+    def _idle(self) -> list[Any]:
+        return [connection for connection in list(self.real.pool.queue) if connection is not None]
+
+    @property
+    def _available_connections(self) -> list[Connection]:
+        return [Connection(connection) for connection in self._idle()]
+
+    @property
+    def _in_use_connections(self) -> set[Any]:
+        return set(self.real._connections) - set(self._idle())
+
 
 class Pipeline(Proxy):
     """Commands are collected; under WATCH they are awaited."""
@@ -201,7 +216,9 @@ class Pipeline(Proxy):
             return found
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            immediate = self.real.watching and not self.real.explicit_transaction
+            immediate = getattr(self.real, "watching", False) and not getattr(
+                self.real, "explicit_transaction", False
+            )
             if name in self.waits or (immediate and name != "multi"):
                 return in_thread(found, *args, **kwargs)
             result = found(*args, **kwargs)
@@ -248,6 +265,10 @@ class Script(Proxy):
         return await in_thread(self.real, *args, **kwargs)
 
 
+def _client_of(real: Any) -> Any:
+    return Redis.of(real)
+
+
 class Redis(Proxy):
     """`redis.Redis`, awaited."""
 
@@ -256,6 +277,8 @@ class Redis(Proxy):
         {"get_retry", "set_retry", "get_encoder", "get_connection_kwargs", "set_response_callback"}
     )
     inside: ClassVar[dict[str, Callable[[Any], Any]]] = {
+        "client": _client_of,
+        "json": Proxy,
         "pipeline": Pipeline,
         "pubsub": PubSub,
         "monitor": Monitor,
@@ -303,6 +326,42 @@ class ResilientRedis(Redis):
         return Redis.of(client) if isinstance(client, redis.Redis) else client
 
 
+class FakeRedis(Redis):
+    made = fakeredis.FakeRedis
+
+
+# fakeredis names it in an error, and has set it only where it was given a host.
+fakeredis.FakeRedisConnection.server_key = "fake"
+
+
+def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A coroutine function, for threads: it runs on the loop, and is waited for."""
+    loop = asyncio.get_running_loop()
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop).result()
+
+    return call
+
+
+class Blocking:
+    """An object with coroutine functions, for threads."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._loop = asyncio.get_running_loop()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not inspect.iscoroutinefunction(found):
+            return found
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return asyncio.run_coroutine_threadsafe(found(*args, **kwargs), self._loop).result()
+
+        return call
+
+
 @contextmanager
 def awaited(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Breakers and receipts are made in many places, and given to observers and callers as they
@@ -326,6 +385,7 @@ def _either(method: Callable[..., Any]) -> Callable[..., Any]:
             asyncio.get_running_loop()
         except RuntimeError:
             return method(*args, **kwargs)
+        args = tuple(blocking(arg) if inspect.iscoroutinefunction(arg) else arg for arg in args)
         return in_thread(method, *args, **kwargs)
 
     return call
