@@ -139,10 +139,11 @@ def release_single_connection(client: Any) -> bool:
     if busy:
         raise ValueError("a command is on this client's only connection: guard the client before")
     client.connection = None
+    if (in_use := getattr(client.connection_pool, "_in_use_connections", None)) is not None:
+        in_use.discard(connection)
     if client_is_sync:
         connection.disconnect()
     else:
-        client.connection_pool._in_use_connections.discard(connection)
         _close(connection)
     return True
 
@@ -159,7 +160,10 @@ def hold_single_connection(client: Any) -> None:
     connects with the first command.
     """
     if issubclass(type(client), redis.Redis):
-        client.connection = client.connection_pool.make_connection()
+        pool = client.connection_pool
+        client.connection = pool.make_connection()
+        if hasattr(pool, "_in_use_connections"):  # which takes back only what it knows
+            pool._in_use_connections.add(client.connection)
 
 
 def _close(connection: Any) -> None:
