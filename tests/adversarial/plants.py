@@ -436,8 +436,8 @@ PLANTS: tuple[Plant, ...] = (
         "idle connections stay",
         "idle connections are retired",
         "seam/pools.py",
-        "    for connection in free:\n        _close(connection)\n",
-        "",
+        "            _close(connection)\n        return\n",
+        "            pass\n        return\n",
     ),
     plant(
         "those in use come back unguarded",
@@ -643,8 +643,8 @@ PLANTS: tuple[Plant, ...] = (
         "a shared pool's connections go by another breaker",
         "one pool, one breaker",
         "seam/pools.py",
-        '    pool.connection_kwargs["breaker"] = breaker\n    for connection in free:\n',
-        "    for connection in free:\n",
+        '    pool.connection_kwargs["breaker"] = breaker\n    in_use',
+        "    in_use",
     ),
     plant(
         "what a pipeline runs at once passes the guard",

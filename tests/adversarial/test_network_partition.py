@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker
+from resilient_redis import CommandRefused
 from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome
+from tests.support.flavours import RedisCircuitBreaker
 
 from .conftest import Make
 from .worlds import FAKE, SCRIPTED, THRESHOLD, Fate, World, fate_of, gather

@@ -11,10 +11,11 @@ from unittest.mock import AsyncMock
 
 import pytest
 import redis
-from redis.asyncio import Redis
+import redis.asyncio
 
-from resilient_redis.asyncio import CommandRefused, MemoryJournal, RedisCircuitBreaker
+from resilient_redis import CommandRefused, MemoryJournal
 from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome
+from tests.support.flavours import RedisCircuitBreaker
 
 from .conftest import Make
 from .scripted import AWAY, OK, Scripted
@@ -79,12 +80,13 @@ class PlainPing(Scripted):
         return True
 
 
+@pytest.mark.asyncio_only("about an object whose methods are coroutines")
 @pytest.mark.parametrize("kind", ["plain", "mock"])
 async def test_a_ping_that_cannot_be_awaited_is_no_outage(kind: str) -> None:
     there = PlainPing()
     guarded: Any = there
     if kind == "mock":
-        guarded = AsyncMock(spec=Redis)
+        guarded = AsyncMock(spec=redis.asyncio.Redis)
         for name in ("get", "rpush"):
             getattr(guarded, name).side_effect = getattr(there, name)
     breaker = over(guarded, failure_threshold=1)
@@ -300,6 +302,7 @@ async def test_a_probe_that_is_told_readonly_has_found_a_server(scripted: World)
 # -- memory ------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("a thread calls and waits by itself: nobody else awaits for it")
 async def test_a_queued_write_does_not_keep_its_task(scripted: World) -> None:
     await scripted.opened()
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import RedisCircuitBreaker
 from tests.contract.helpers import (
     CLOSED,
     KEY,
@@ -31,6 +30,7 @@ from tests.contract.helpers import (
     until,
     warm,
 )
+from tests.support.flavours import RedisCircuitBreaker
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import CommandRefused
+from resilient_redis import CommandRefused
 from tests.contract.recovery_helpers import Client, healthy, proxied
 from tests.support.servers import Rig
 

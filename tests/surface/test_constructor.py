@@ -12,22 +12,21 @@ from importlib.metadata import metadata, requires
 from inspect import Parameter
 from typing import Any
 
-import fakeredis
 import pytest
-from redis.asyncio import ConnectionPool, Redis
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import (
-    MemoryJournal,
-    Policy,
-    RedisCircuitBreaker,
-    ResilientConnection,
-    ResilientRedis,
-    Rule,
-)
+from resilient_redis import MemoryJournal, Policy, Rule
 from resilient_redis.cli.servers import free_port
 from resilient_redis.events import ProbeFailed, StateChanged
 from tests.contract.helpers import CLOSED, OPEN, events_of, using
+from tests.support.flavours import (
+    ConnectionPool,
+    FakeRedis,
+    Redis,
+    RedisCircuitBreaker,
+    ResilientConnection,
+    ResilientRedis,
+)
 from tests.surface.helpers import Store
 
 POSITIONAL = {"redis_client": None, "failure_threshold": 5, "recovery_timeout": 10.0}
@@ -68,6 +67,7 @@ def test_the_docstring_explains_each_of_them() -> None:
         assert default in text, default
 
 
+@pytest.mark.asyncio_only("about what is whose object: among threads the tests hold a shape of it")
 async def test_the_first_three_may_be_positional() -> None:
     store = Store()
     breaker = RedisCircuitBreaker(store, 2, 0.5)
@@ -167,7 +167,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 MADE: dict[str, Callable[[], Any]] = {
     "bare": RedisCircuitBreaker,
     "over a client": lambda: RedisCircuitBreaker(Redis.from_url(URL)),
-    "over fakeredis": lambda: RedisCircuitBreaker(fakeredis.FakeAsyncRedis()),
+    "over fakeredis": lambda: RedisCircuitBreaker(FakeRedis()),
     "over anything": lambda: RedisCircuitBreaker(Store()),
     "facade by URL": lambda: ResilientRedis.from_url(URL, failure_threshold=5),
     "facade by arguments": lambda: ResilientRedis(host="127.0.0.1", port=1),

@@ -9,16 +9,17 @@ import weakref
 from typing import Any
 
 import pytest
-from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from resilient_redis.asyncio import (
+from tests.contract.helpers import CLOSED, OPEN, SECRET, recovered, until
+from tests.support.flavours import (
+    ConnectionPool,
+    Redis,
     RedisCircuitBreaker,
     ResilientConnection,
     ResilientUnixDomainSocketConnection,
 )
-from tests.contract.helpers import CLOSED, OPEN, SECRET, recovered, until
 from tests.support.servers import Rig
 from tests.surface.helpers import guarded
 

@@ -7,20 +7,20 @@ import logging
 from typing import Any
 
 import pytest
-from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import DataError
 
-from resilient_redis.asyncio import (
-    CommandRefused,
-    Policy,
+from resilient_redis import CommandRefused, Policy
+from tests.contract.helpers import CLOSED, OPEN, outcome, recovered
+from tests.support.flavours import (
+    ConnectionPool,
     Queued,
+    Redis,
     RedisCircuitBreaker,
     ResilientConnection,
     ResilientRedis,
 )
-from tests.contract.helpers import CLOSED, OPEN, outcome, recovered
 from tests.support.servers import Rig
 from tests.surface.helpers import QUICK, Store, aside, facade, goes_down, guarded, quick
 
@@ -259,6 +259,7 @@ async def test_async_with_opens_and_closes(valkey_rig: Rig) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.asyncio_only("redis.Redis is not awaited")
 @pytest.mark.server
 async def test_it_can_be_awaited_like_redis(valkey_rig: Rig) -> None:
     client = await ResilientRedis.from_url(valkey_rig.url)
@@ -267,6 +268,7 @@ async def test_it_can_be_awaited_like_redis(valkey_rig: Rig) -> None:
     await client.aclose()
 
 
+@pytest.mark.asyncio_only("counts tasks; no thread is left, say the fixtures")
 @pytest.mark.server
 async def test_aclose_returns_what_is_left_and_leaks_nothing(
     valkey_rig: Rig, caplog: pytest.LogCaptureFixture
@@ -303,6 +305,7 @@ async def test_close_is_aclose(valkey_rig: Rig) -> None:
     assert valkey_rig.connections() == 0
 
 
+@pytest.mark.asyncio_only("about an object whose methods are coroutines")
 async def test_aclose_over_an_object_closes_it_if_it_can_be_closed() -> None:
     class Closable(Store):
         closed = 0

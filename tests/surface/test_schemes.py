@@ -7,19 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 from redis.exceptions import ConnectionError
 
-from resilient_redis.asyncio import (
-    CommandRefused,
+from resilient_redis import CommandRefused
+from resilient_redis.cli.servers import REDIS, VALKEY, ServerError, find_binary
+from tests.contract.helpers import OPEN, outcome, recovered
+from tests.support.flavours import (
+    BlockingConnectionPool,
+    ConnectionPool,
+    Redis,
     RedisCircuitBreaker,
     ResilientConnection,
     ResilientRedis,
     ResilientSSLConnection,
     ResilientUnixDomainSocketConnection,
 )
-from resilient_redis.cli.servers import REDIS, VALKEY, ServerError, find_binary
-from tests.contract.helpers import OPEN, outcome, recovered
 from tests.support.servers import Rig, own_rig
 from tests.surface.helpers import QUICK, aside, goes_down, quick
 from tests.surface.tls import TlsProxy, self_signed
@@ -110,6 +112,7 @@ async def test_a_breaker_in_the_url_is_an_error() -> None:
 # -- redis-py's own from_url, which replaces the class that it is given
 
 
+@pytest.mark.asyncio_only("redis.Redis.from_url keeps the class that it is given")
 @pytest.mark.parametrize("url", list(URLS)[1:])
 @pytest.mark.parametrize(
     "given",
