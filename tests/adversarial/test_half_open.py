@@ -317,7 +317,9 @@ async def test_a_flush_with_nothing_queued_does_not_put_off_the_probe(any_object
     await any_object.heal()
     for _ in range(4):
         any_object.clock.push(RECOVERY / 2)
+        before = any_object.breaker.snapshot().era
         await any_object.breaker.flush_re_sync_queue()
+        assert any_object.breaker.snapshot().era == before  # it has not even looked half-open
         await outcome(any_object.client.get(KEY))
     assert any_object.breaker.state == CLOSED
 

@@ -205,6 +205,16 @@ async def test_nobody_waits_longer_than_the_deadline(world: World) -> None:
     await world.healed()
 
 
+async def test_who_is_alone_does_not_sleep_between_his_attempts(server: World) -> None:
+    """Nobody else's failure opens the breaker for him: five refusals take him milliseconds."""
+    await server.push("before")
+    await server.cut()
+    started = time.monotonic()
+    assert await server.client.get(f"{KEY}-other") is None
+    assert time.monotonic() - started < server.breaker.deadline / 2
+    await server.healed()
+
+
 async def test_a_silent_network_holds_up_nobody(server: World) -> None:
     """Nothing is refused and nothing is closed: the bytes just go nowhere."""
     proxy = server.proxy

@@ -128,7 +128,7 @@ async def test_one_caller_alone_opens_it_as_quickly(valkey_rig: Rig, connects: C
             connects.failed.clear()
             valkey_rig.kill()
             assert await client.get(KEY) is None
-            assert breaker.state == OPEN
+            assert breaker.state != CLOSED
             (at,) = opened(events)
             assert at - connects.failed[4] < SLACK
             took.append(at - connects.failed[0])

@@ -109,6 +109,7 @@ def test_a_healthy_breaker_in_several_loops(valkey_rig: Rig) -> None:
 # -- closing --------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("it counts tasks; no thread is left in tests/sync")
 async def test_aclose_while_open(valkey_rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.1)
     async with guarded(valkey_rig.port, breaker) as client:
@@ -283,6 +284,7 @@ async def test_cancelled_while_connecting(valkey_rig: Rig, name: str) -> None:
         assert client.connection_pool._in_use_connections == set()
 
 
+@pytest.mark.asyncio_only("nobody cancels a thread that reads")
 @pytest.mark.parametrize("name, reset", [("GET", False), ("SET", True)])
 async def test_only_what_may_land_late_is_cut_off_with_a_reset(
     valkey_rig: Rig, name: str, reset: bool
