@@ -42,6 +42,8 @@ __all__ = [
     "RedisCircuitBreaker",
     "ResilientConnection",
     "ResilientRedis",
+    "ResilientSSLConnection",
+    "ResilientUnixDomainSocketConnection",
     "called",
     "has_ended",
     "real",
@@ -111,6 +113,8 @@ if TYPE_CHECKING:
         RedisCircuitBreaker,
         ResilientConnection,
         ResilientRedis,
+        ResilientSSLConnection,
+        ResilientUnixDomainSocketConnection,
     )
 else:
     PythonParser = Name(_parsers._AsyncRESP2Parser, _parsers._RESP2Parser)
@@ -128,6 +132,13 @@ else:
     ResilientConnection = Name(
         resilient_redis.asyncio.ResilientConnection, resilient_redis.ResilientConnection
     )
+    ResilientSSLConnection = Name(
+        resilient_redis.asyncio.ResilientSSLConnection, resilient_redis.ResilientSSLConnection
+    )
+    ResilientUnixDomainSocketConnection = Name(
+        resilient_redis.asyncio.ResilientUnixDomainSocketConnection,
+        resilient_redis.ResilientUnixDomainSocketConnection,
+    )
     ResilientRedis = Name(resilient_redis.asyncio.ResilientRedis, threaded.ResilientRedis)
 
 
@@ -135,7 +146,7 @@ def waits(client: Any) -> Any:
     """A client or a function written for asyncio, as one that the current flavour calls."""
     if not threads():
         return client
-    if inspect.iscoroutinefunction(client):
+    if inspect.iscoroutinefunction(client) and not _is_written_for_asyncio(client):
         return threaded.blocking(client)
     return threaded.Blocking(client)
 
@@ -185,7 +196,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         and inspect.iscoroutinefunction(metafunc.function)
         and marker is None
     ):
-        metafunc.parametrize("flavour", [ASYNCIO, THREADS], indirect=True)
+        # Unnamed on asyncio: plants and reports name tests by their ids.
+        on_asyncio = pytest.param(ASYNCIO, id=pytest.HIDDEN_PARAM)
+        metafunc.parametrize("flavour", [on_asyncio, THREADS], indirect=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -300,8 +300,8 @@ class Redis(Proxy):
         return cls.of(cls.made.from_url(*args, **kwargs))
 
     @classmethod
-    def from_pool(cls, pool: Any) -> Any:
-        return cls.of(cls.made.from_pool(pool))
+    def from_pool(cls, *args: Any, **kwargs: Any) -> Any:
+        return cls.of(cls.made.from_pool(*args, **kwargs))
 
     def __getattr__(self, name: str) -> Any:
         if (shape := self.inside.get(name)) is not None:
@@ -336,12 +336,22 @@ fakeredis.FakeRedisConnection.server_key = "fake"
 
 def blocking(function: Callable[..., Any]) -> Callable[..., Any]:
     """A coroutine function, for threads: it runs on the loop, and is waited for."""
-    loop = asyncio.get_running_loop()
+    return partial(_wait_for, asyncio.get_running_loop(), function)
 
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(function(*args, **kwargs), loop).result()
 
-    return call
+def _wait_for(
+    loop: asyncio.AbstractEventLoop, function: Callable[..., Any], *args: Any, **kwargs: Any
+) -> Any:
+    async def told() -> tuple[bool, Any]:
+        try:
+            return True, await function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - raised below, as the very object that it is
+            return False, error
+
+    succeeded, value = asyncio.run_coroutine_threadsafe(told(), loop).result()
+    if succeeded:
+        return value
+    raise value
 
 
 class Blocking:
@@ -355,11 +365,7 @@ class Blocking:
         found = getattr(self._inner, name)
         if not inspect.iscoroutinefunction(found):
             return found
-
-        def call(*args: Any, **kwargs: Any) -> Any:
-            return asyncio.run_coroutine_threadsafe(found(*args, **kwargs), self._loop).result()
-
-        return call
+        return partial(_wait_for, self._loop, found)
 
 
 @contextmanager
@@ -368,6 +374,12 @@ def awaited(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     are: what waits of theirs is awaited on a loop, and waits in any other thread.
     """
     monkeypatch.setattr(RedisCircuitBreaker, "aclose", _either(RedisCircuitBreaker.close), False)
+    take = RedisCircuitBreaker.take_client
+    monkeypatch.setattr(
+        RedisCircuitBreaker,
+        "take_client",
+        lambda breaker, client: take(breaker, client.real if isinstance(client, Proxy) else client),
+    )
     for owner, name in (
         (RedisCircuitBreaker, "flush_re_sync_queue"),
         (RedisCircuitBreaker, "execute"),
@@ -385,7 +397,13 @@ def _either(method: Callable[..., Any]) -> Callable[..., Any]:
             asyncio.get_running_loop()
         except RuntimeError:
             return method(*args, **kwargs)
-        args = tuple(blocking(arg) if inspect.iscoroutinefunction(arg) else arg for arg in args)
-        return in_thread(method, *args, **kwargs)
+        return in_thread(method, *map(_as_called, args), **kwargs)
 
     return call
+
+
+def _as_called(value: Any) -> Any:
+    """What a breaker is to call: the method itself, not what is awaited here."""
+    if isinstance(value, partial) and value.func is in_thread:
+        return value.args[0]
+    return blocking(value) if inspect.iscoroutinefunction(value) else value
