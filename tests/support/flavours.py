@@ -30,6 +30,7 @@ import resilient_redis.asyncio
 from resilient_redis.cli.servers import REDIS
 
 from . import threaded
+from .task_threads import in_thread
 
 __all__ = [
     "BlockingConnectionPool",
@@ -154,7 +155,7 @@ def waits(client: Any) -> Any:
 async def called(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Calls what belongs to the current flavour."""
     if threads():
-        return await threaded.in_thread(func, *args, **kwargs)
+        return await in_thread(func, *args, **kwargs)
     return await func(*args, **kwargs)
 
 
