@@ -30,6 +30,7 @@ import resilient_redis.asyncio
 from resilient_redis.cli.servers import REDIS
 
 from . import threaded
+from .task_threads import in_thread
 
 __all__ = [
     "BlockingConnectionPool",
@@ -154,7 +155,7 @@ def waits(client: Any) -> Any:
 async def called(func: Any, *args: Any, **kwargs: Any) -> Any:
     """Calls what belongs to the current flavour."""
     if threads():
-        return await threaded.in_thread(func, *args, **kwargs)
+        return await in_thread(func, *args, **kwargs)
     return await func(*args, **kwargs)
 
 
@@ -217,8 +218,10 @@ def _is_too_many(item: pytest.Item) -> bool:
     callspec = getattr(item, "callspec", None)
     if callspec is None or callspec.params.get("flavour") != THREADS:
         return False
-    if callspec.params.get("rig") == REDIS or item.get_closest_marker("asyncio_only"):
+    if item.get_closest_marker("asyncio_only"):
         return True
+    if any(f"{value} ".startswith(f"{REDIS} ") for value in callspec.params.values()):
+        return True  # by itself, or the way into it: "redis by façade"
     return any(
         callspec.params[name] not in values
         for marker in item.iter_markers("among_threads")

@@ -26,6 +26,7 @@ from tests.support.flavours import (
     RedisCircuitBreaker,
     ResilientConnection,
     ResilientRedis,
+    real,
 )
 from tests.surface.helpers import Store
 
@@ -48,7 +49,7 @@ URL = "redis://127.0.0.1:1/0"
 
 
 def test_names_order_and_defaults() -> None:
-    parameters = inspect.signature(RedisCircuitBreaker).parameters
+    parameters = inspect.signature(real(RedisCircuitBreaker)).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     assert list(defaults.items()) == [*POSITIONAL.items(), *KEYWORDS.items()]
     for name, parameter in parameters.items():
@@ -60,7 +61,7 @@ def test_names_order_and_defaults() -> None:
 
 
 def test_the_docstring_explains_each_of_them() -> None:
-    text = RedisCircuitBreaker.__doc__ or ""
+    text = real(RedisCircuitBreaker).__doc__ or ""
     for name in (*POSITIONAL, *KEYWORDS):
         assert f"`{name}`" in text, name
     for default in ("10.0", "1.0 s", "default 5", "(20)", "1,000", '"resilient-redis:"'):

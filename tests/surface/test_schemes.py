@@ -21,6 +21,7 @@ from tests.support.flavours import (
     ResilientRedis,
     ResilientSSLConnection,
     ResilientUnixDomainSocketConnection,
+    real,
 )
 from tests.support.servers import Rig, own_rig
 from tests.surface.helpers import QUICK, aside, goes_down, quick
@@ -37,9 +38,9 @@ URLS = {
 def test_the_facade_takes_any_url(url: str) -> None:
     client = ResilientRedis.from_url(url, decode_responses=True)
     pool: Any = client.connection_pool
-    assert pool.connection_class is URLS[url]
+    assert pool.connection_class is real(URLS[url])
     connection = pool.make_connection()
-    assert type(connection) is URLS[url]
+    assert type(connection) is real(URLS[url])
     assert connection.breaker is client.breaker
     assert (connection.db, connection.encoder.decode_responses) == (3, True)
 
@@ -48,15 +49,15 @@ def test_the_facade_takes_any_url(url: str) -> None:
 def test_so_does_a_breaker_over_a_client(url: str) -> None:
     client: Any = Redis.from_url(url)
     breaker = RedisCircuitBreaker(client)
-    assert client.connection_pool.connection_class is URLS[url]
+    assert client.connection_pool.connection_class is real(URLS[url])
     assert client.connection_pool.make_connection().breaker is breaker
 
 
 def test_and_a_client_made_of_arguments() -> None:
     tls = ResilientRedis(host="127.0.0.1", port=1, ssl=True)
     unix = ResilientRedis(unix_socket_path="/nobody/redis.sock")
-    assert tls.connection_pool.connection_class is ResilientSSLConnection
-    assert unix.connection_pool.connection_class is ResilientUnixDomainSocketConnection
+    assert tls.connection_pool.connection_class is real(ResilientSSLConnection)
+    assert unix.connection_pool.connection_class is real(ResilientUnixDomainSocketConnection)
 
 
 @pytest.mark.parametrize("pool_class", [ConnectionPool, BlockingConnectionPool])
