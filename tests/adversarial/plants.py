@@ -202,6 +202,13 @@ PLANTS: tuple[Plant, ...] = (
         "not never_sent(error):\n            pass\n",
     ),
     plant(
+        "a push that broke the object is made again",
+        "an unknown outcome is not repeated",
+        CALLS,
+        "                judged = of_all\n                self._unknown(entry, str(error))\n",
+        "                judged = of_all\n",
+    ),
+    plant(
         "a live push is queued",
         "error.queued, and an unknown outcome is not repeated",
         OBJECTS,

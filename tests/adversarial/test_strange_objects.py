@@ -246,6 +246,33 @@ async def test_an_object_that_fails_at_everything_costs_no_entry(scripted: World
     assert script(scripted).data[f"{KEY}-list"] == [b"0", b"1", b"2"]
 
 
+class Breaks(Scripted):
+    """Its second push takes effect, raises, and leaves an object that does not work any more."""
+
+    async def rpush(self, name: Any, *values: Any) -> Any:
+        length = await super().rpush(name, *values)
+        if length == 2:
+            self.fate = lambda method, args: RuntimeError("broken")
+            raise RuntimeError("broken")
+        return length
+
+
+async def test_a_push_that_broke_the_object_is_not_made_again() -> None:
+    there = Breaks()
+    breaker, client = await opened(there)
+    for n in range(3):
+        await client.rpush(KEY, n)
+    there.up = True
+    clock_of(breaker).push(RECOVERY)
+    await breaker.flush_re_sync_queue()
+    assert breaker.pending, "it has stopped there"
+    there.fate = lambda method, args: OK
+    clock_of(breaker).push(RECOVERY)
+    await breaker.flush_re_sync_queue()
+    assert there.data[KEY] == [b"0", b"1", b"2"]
+    assert [letter.reason for letter in breaker.dead_letters] == ["unknown"]
+
+
 class Unreachable(redis.ConnectionError):
     """An error that cannot be made of its `args` alone, as many are."""
 
