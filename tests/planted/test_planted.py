@@ -22,6 +22,7 @@ def harvested(request: pytest.FixtureRequest) -> Harvest:
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
 def test_it_is_caught(plant: Plant, harvested: Harvest) -> None:
@@ -33,6 +34,7 @@ def test_it_is_caught(plant: Plant, harvested: Harvest) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(TIMEOUT)
 def test_without_a_bug_the_same_tests_are_green(harvested: Harvest) -> None:
     assert harvested.control.code == GREEN, harvested.control.output[-3000:]
