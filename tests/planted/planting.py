@@ -75,6 +75,8 @@ class DoesNotFit(Exception):
 def sow(plant: Plant, root: Path) -> None:
     """Plants the bug in the product under `root`."""
     path = root / "src" / "resilient_redis" / plant.file
+    if not path.exists():
+        raise DoesNotFit(f"{plant.name}: there is no {plant.file}")
     text = path.read_text(encoding="utf-8")
     if (times := text.count(plant.old)) != 1:
         raise DoesNotFit(f"{plant.name}: {plant.file} has this {times} times:\n{plant.old}")

@@ -44,6 +44,11 @@ def test_names_are_unique() -> None:
     assert len({plant.name for plant in PLANTS}) == len(PLANTS) >= 21
 
 
+def test_a_plant_in_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DoesNotFit):
+        sow(Plant("name", "promise", "file.py", "x = 1", "x = 2", ("tests",)), tmp_path)
+
+
 @pytest.mark.parametrize("text", ["", "x = 1\nx = 1\n"])
 def test_a_plant_that_does_not_fit_is_told(text: str, tmp_path: Path) -> None:
     path = tmp_path / "src" / "resilient_redis" / "file.py"
