@@ -40,8 +40,8 @@ test: $(STAMP)
 # workers take a file each, with servers of their own: most tests wait most of the time. The second
 # is of those that want the machine for themselves, one after the other, with the cost gate.
 check: lint types
-	$(BIN)/python -m tests.matrix --fast
 	failed=0; \
+	$(BIN)/python -m tests.matrix --fast || failed=1; \
 	$(BIN)/python -m pytest -m 'not alone' --numprocesses 3 --dist loadfile --no-loadscope-reorder \
 		|| failed=1; \
 	$(BIN)/python -m pytest -m alone || failed=1; \
