@@ -12,6 +12,11 @@ FIGURES = tuple(
 )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Where several run side by side the last must not be a long one.
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [
         report
@@ -20,7 +25,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if reports:
         terminalreporter.section("figures")
-    for report in reports:
+    for report in sorted(reports, key=lambda report: report.nodeid):  # workers end in any order
         terminalreporter.write_line(report.nodeid)
         for line in report.capstdout.strip().splitlines()[:20]:
             terminalreporter.write_line(f"    {line[:300]}")

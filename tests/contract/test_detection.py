@@ -34,7 +34,7 @@ from tests.support.flavours import RedisCircuitBreaker, threads
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 MakeClient = Callable[..., AbstractAsyncContextManager[Client]]
 DEADLINE = 0.3

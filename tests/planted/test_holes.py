@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError, WatchError
-from resilient_redis.asyncio.ending import end
 from tenacity import wait_fixed
 
 from resilient_redis.asyncio import (
     CommandRefused,
     OutcomeUnknown,
 )
+from resilient_redis.asyncio.driving import end
 from resilient_redis.core.batch import in_doubt
 from resilient_redis.core.catalog import shape_of
 from resilient_redis.core.command import Command
