@@ -36,11 +36,16 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not cost' $(ARGS)
 
-# Two older redis-py with a few tests; then one run of pytest holds the import rules
-# (tests/test_house.py), the tests and the cost gate.
+# Two older redis-py with a few tests; then all tests, in two runs of pytest. In the first three
+# workers take a file each, with servers of their own: most tests wait most of the time. The second
+# is of those that want the machine for themselves, one after the other, with the cost gate.
 check: lint types
-	$(BIN)/python -m tests.matrix --fast
-	$(BIN)/python -m pytest $(ARGS)
+	failed=0; \
+	$(BIN)/python -m tests.matrix --fast || failed=1; \
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+		|| failed=1; \
+	$(BIN)/python -m pytest -m alone || failed=1; \
+	exit $$failed
 
 SECONDS ?= 60
 SERVER ?= both

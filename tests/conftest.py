@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.flavours"]
 
 # What these print when they pass are counts that a reader of CI wants to see.
 SHOWN = ("sim", "soak", "zombies", "cost", "premise", "breadth", "sentinel")
 FIGURES = tuple(f"tests/{name}/" for name in SHOWN)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Where several run side by side the last must not be a long one.
+    items.sort(key=lambda item: item.get_closest_marker("early") is None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -19,7 +24,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if reports:
         terminalreporter.section("figures")
-    for report in reports:
+    for report in sorted(reports, key=lambda report: report.nodeid):  # workers end in any order
         terminalreporter.write_line(report.nodeid)
         for line in report.capstdout.strip().splitlines()[:20]:
             terminalreporter.write_line(f"    {line[:300]}")

@@ -15,6 +15,7 @@ from tests.cost.relay import relay
 
 pytestmark = [
     pytest.mark.cost,
+    pytest.mark.alone,
     pytest.mark.timeout(240),
     pytest.mark.skipif(
         shutil.which("valgrind") is None,
