@@ -151,6 +151,32 @@ async def test_who_waits_at_a_frozen_old_master_is_called_away(
     assert not service.seen(StateChanged)
 
 
+@pytest.mark.usefixtures("names")
+async def test_what_sentinel_said_later_is_right(service: Service) -> None:
+    """Who is told of the old master, and reaches it when others are at the new one already."""
+    sentinel: Any = service.sentinel
+    asked, said, told = asyncio.Event(), asyncio.Event(), sentinel.discover_master
+
+    async def slowly(name: str) -> Any:
+        sentinel.discover_master = told  # once
+        address = await told(name)
+        asked.set()
+        await said.wait()
+        return address
+
+    sentinel.discover_master = slowly
+    slow = asyncio.create_task(service.master(db=1).get("where"))
+    await asked.wait()
+    service.fail_over()
+    client = service.master()
+    assert await client.get("where") == NEW
+    said.set()
+    assert await slow is None  # nothing stands in that database of the new one
+    assert await client.get("where") == NEW
+    assert not service.old.calls("get")
+    assert not service.seen(StateChanged)
+
+
 async def test_a_subscriber_moves(service: Service, new: Rig) -> None:
     client = service.master()
     async with client.pubsub() as pubsub:

@@ -17,22 +17,22 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import (
-    OutcomeUnknown,
-    Queued,
-    RedisCircuitBreaker,
-    ResilientSentinelManagedConnection,
-)
+import resilient_redis
+import resilient_redis.asyncio
+from resilient_redis import OutcomeUnknown
 from resilient_redis.cli.aof import Effect, read_effects
 from resilient_redis.cli.history import Call, History, Kind, Op, Outcome
 from resilient_redis.cli.oracle import check
 from resilient_redis.cli.servers import REDIS, VALKEY, available
 from tests.contract.recovery_helpers import until
+from tests.support import threaded
+from tests.support.flavours import Queued, RedisCircuitBreaker, threads
 from tests.support.sentinels import SERVICE, Deployment, close
 
 pytestmark = [
     pytest.mark.server,
     pytest.mark.slow,
+    pytest.mark.early,
     pytest.mark.skipif(not available(), reason="neither Valkey nor Redis can be started here"),
 ]
 #: In the gate one, in `make full` the five of issue 5.
@@ -139,11 +139,14 @@ def lost_by_redis(ops: list[Op], new: list[Effect], old: list[Effect]) -> set[in
 async def fail_over(deployment: Deployment, how: str) -> str:
     """Load, the end of the master, recovery, the verdict; returns the figures."""
     sentinel = deployment.sentinel()
-    guarded: dict[str, Any] = {"connection_class": ResilientSentinelManagedConnection}
+    module: Any = resilient_redis if threads() else resilient_redis.asyncio
+    guarded = {"connection_class": module.ResilientSentinelManagedConnection}
     breaker = RedisCircuitBreaker(recovery_timeout=0.5)
     beside = RedisCircuitBreaker(recovery_timeout=0.5)
     client = sentinel.master_for(SERVICE, breaker=breaker, **guarded)
     replicas = sentinel.slave_for(SERVICE, breaker=beside, **guarded)
+    if threads():
+        client, replicas = threaded.Redis.of(client), threaded.Redis.of(replicas)
     load = Load(client, replicas)
     load.start()
     await asyncio.sleep(BEFORE)
@@ -181,7 +184,8 @@ async def fail_over(deployment: Deployment, how: str) -> str:
     assert replayed > (100 if how == "killed" else 0)
     assert load.reads["replicas value"] > 0
     return (
-        f"{deployment.flavour}, master {how}: service back after {took:.1f} s; "
+        f"{deployment.flavour}, {'threads' if threads() else 'asyncio'}, "
+        f"master {how}: service back after {took:.1f} s; "
         f"{verdict.acknowledged} acknowledged, {replayed} of them replayed; "
         f"lost by Redis {len(gone)}, by us {verdict.lost}, twice {verdict.duplicated}, "
         f"out of order {verdict.out_of_order + verdict.stale}; "
@@ -190,14 +194,12 @@ async def fail_over(deployment: Deployment, how: str) -> str:
     )
 
 
-@pytest.mark.parametrize("number", range(KILLS))
-async def test_the_master_is_killed(number: int) -> None:
-    """Every second deployment has a password."""
-    flavour = FLAVOURS[number % len(FLAVOURS)]
-    with Deployment(flavour, "pa55word" if number % 2 else None) as deployment:
-        print(await fail_over(deployment, "killed"))
-
-
-async def test_the_master_is_frozen_and_comes_back() -> None:
-    with Deployment(FLAVOURS[0]) as deployment:
-        print(await fail_over(deployment, "frozen"))
+@pytest.mark.usefixtures("flavour")
+@pytest.mark.parametrize("case", [*(f"killed {n}" for n in range(KILLS)), "frozen 0"])
+@pytest.mark.among_threads(case=("frozen 0",) if KILLS == 1 else ("frozen 0", "killed 1"))
+async def test_the_master_is(case: str) -> None:
+    """A frozen one comes back. Every second deployment has a password."""
+    how, number = case.split()
+    flavour = FLAVOURS[int(number) % len(FLAVOURS)]
+    with Deployment(flavour, "pa55word" if int(number) % 2 else None) as deployment:
+        print(await fail_over(deployment, how))

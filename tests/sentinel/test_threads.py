@@ -197,6 +197,29 @@ def test_who_waits_at_a_frozen_old_master_is_called_away(
     assert service.breaker.outages == 0
 
 
+def test_a_failover_between_the_last_look_and_the_write(
+    service: Service, old: Rig, new: Rig
+) -> None:
+    """Another thread reaches the new master when this one is about to write to the old one."""
+    client = service.master()
+    client.get("k")
+    (connection,) = service.breaker.connections
+    track = connection._track
+
+    def track_late(calls: Any) -> None:
+        connection._track = track
+        service.sentinel.master = new.port
+        with service.breaker.lock:
+            connection._service.reached(("127.0.0.1", new.port), service.breaker.clock())
+        track(calls)
+
+    connection._track = track_late
+    assert client.set("k", "v") is True
+    assert new.admin.get("k") == "v"
+    assert old.admin.get("k") is None
+    assert service.breaker.outages == 0
+
+
 def test_a_demoted_master(service: Service, old: Rig, new: Rig) -> None:
     """READONLY: the command did not run. It goes to the new master, whatever it is."""
     client = service.master()
@@ -325,6 +348,35 @@ def test_a_sentinel_that_is_away_delays_nobody_for_long(
         first = one_is_away.sentinels[0]
         assert first.connection_pool.connection_kwargs["port"] == new.port
     assert service.breaker.outages == breaker.outages == 0
+
+
+def test_no_sentinel_is_lost(service: Service, old: Rig) -> None:
+    """redis-py swaps two by their numbers, in a list that another thread has put in order."""
+    one, two, three = (redis.Redis(port=port) for port in (1, 2, 3))
+    service.sentinel.sentinels = [one, two, three]
+    told = service.sentinel.discover_master
+
+    def swap(name: str) -> Any:
+        service.sentinel.sentinels[:] = [two, two, three]
+        return told(name)
+
+    service.sentinel.discover_master = swap
+    assert service.master().get("k") is None
+    assert service.sentinel.sentinels == [two, three, one]
+
+
+def test_what_the_parent_asked_is_nothing_to_the_child(service: Service) -> None:
+    """A fork's child has no such thread: nobody there would ever be answered."""
+    client = service.master()
+    client.get("k")
+    template: Any = service.breaker.template
+    place = template.place
+    place.question, place.pid = Future(), place.pid - 1
+    client.connection_pool.disconnect()
+    began = time.monotonic()
+    assert client.get("k") is None
+    assert service.breaker.outages == 0
+    assert time.monotonic() - began < DEADLINE / 4
 
 
 def test_no_sentinel_is_there(one_is_away: OneByOne, service: Service, old: Rig) -> None:

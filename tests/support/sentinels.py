@@ -16,6 +16,7 @@ import redis.sentinel
 from redis.asyncio.sentinel import MasterNotFoundError, Sentinel
 
 from resilient_redis.cli.servers import VALKEY, ServerProcess, find_binary, free_port
+from tests.support.flavours import threads
 
 SERVICE = "mymaster"
 # A replica is in sync, and a sentinel knows the others, after about 2 s.
@@ -115,10 +116,11 @@ class Deployment:
 
     # -- what it is
 
-    def sentinel(self, **options: Any) -> Sentinel:
-        """redis-py's client of the three sentinels."""
+    def sentinel(self) -> Any:
+        """redis-py's client of the three sentinels, of the flavour that is under test."""
         addresses = [("127.0.0.1", each.port) for each in self.sentinels]
-        return Sentinel(addresses, sentinel_kwargs=QUICK, password=self.password, **options)  # type: ignore[no-untyped-call]  # redis-py
+        made: Any = redis.sentinel.Sentinel if threads() else Sentinel
+        return made(addresses, sentinel_kwargs=QUICK, password=self.password)
 
     def admin(self, server: ServerProcess) -> Any:  # redis.Redis, of which much is untyped
         return redis.Redis(port=server.port, password=self.password, decode_responses=True)
@@ -185,7 +187,10 @@ def unused_port() -> int:
     return free_port()
 
 
-async def close(sentinel: Sentinel) -> None:
+async def close(sentinel: Any) -> None:
     """`Sentinel.aclose`, which redis-py has from 8.1 on."""
     for client in sentinel.sentinels:
-        await client.aclose()
+        if isinstance(client, redis.Redis):
+            client.close()
+        else:
+            await client.aclose()
