@@ -203,7 +203,7 @@ def test_a_failover_between_the_last_look_and_the_write(
     """Another thread reaches the new master when this one is about to write to the old one."""
     client = service.master()
     client.get("k")
-    (connection,) = service.breaker.connections
+    connection: Any = next(iter(service.breaker.connections))
     track = connection._track
 
     def track_late(calls: Any) -> None:
@@ -348,6 +348,26 @@ def test_a_sentinel_that_is_away_delays_nobody_for_long(
         first = one_is_away.sentinels[0]
         assert first.connection_pool.connection_kwargs["port"] == new.port
     assert service.breaker.outages == breaker.outages == 0
+
+
+def test_the_time_for_sentinel_is_the_callers(service: Service) -> None:
+    """What asking has taken is not given to the server once more."""
+    given = []
+    told = service.sentinel.discover_master
+
+    class Noted(GUARDED):  # type: ignore[misc]  # a class that is known at run time
+        def _connect(self) -> Any:
+            given.append(self.socket_connect_timeout)
+            return super()._connect()
+
+    def slowly(name: str) -> Any:
+        time.sleep(DEADLINE / 8)
+        return told(name)
+
+    service.sentinel.discover_master = slowly
+    assert service.master(connection_class=Noted).get("k") is None
+    assert given[0] <= DEADLINE * 7 / 8
+    assert service.breaker.outages == 0
 
 
 def test_no_sentinel_is_lost(service: Service, old: Rig) -> None:
