@@ -158,9 +158,7 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     async def open_link(self) -> Link:
         assert self.template is not None
-        link = Link(self.template.make(), self.template.timeout)
-        await run(link.opening(self.clock))
-        return link
+        return await run(Link.opened(self.template, self.clock))
 
     async def _end_all(self) -> None:
         for timer in (self.timer, self._soon):
@@ -254,9 +252,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         era, asked, found = self.era, self.clock(), None
         assert self.template is not None
         try:
-            await asyncio.wait_for(
-                run(Link(self.template.make(), self.template.timeout).asking()), seconds
-            )
+            await asyncio.wait_for(run(self.template.asking(Link, seconds)), seconds)
         except Exception as error:  # noqa: BLE001 - it is classified, and nobody awaits this task
             found = error
         self._asked(era, asked, found)

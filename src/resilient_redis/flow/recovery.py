@@ -136,7 +136,7 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
             else:
                 breaker.learn_rights(*rights)
         breaker.drain.begin()
-        replay = breaker.drain.watched(breaker.replay.run(fresh=link.fresh))
+        replay = breaker.drain.watched(breaker.replay.run(fresh=link.fresh, server=link.server))
         held = yield from link.driving(replay)
         link.fresh = False
     except FAILURES as error:
@@ -150,7 +150,8 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
     if held is not None:
         breaker.hold(held)
         yield partial(breaker.sleep, breaker.next_wait())
-        return True
+        # A replica: the master may be another server by now, where Sentinel or a name leads to it.
+        return held != "READONLY"
     breaker.drain.finish()
     return (yield from _tidy_up(breaker, link))
 
@@ -178,7 +179,7 @@ def _fence(breaker: CircuitBreaker, link: LinkBase) -> Steps[None]:
     suspects = breaker.suspects
     if not suspects:
         return
-    allowed = yield from link.driving(fence(suspects, breaker.clock()))
+    allowed = yield from link.driving(fence(suspects, breaker.clock(), link.server))
     breaker.fenced(suspects, allowed)
     if not allowed:
         yield partial(breaker.sleep, GRACE)

@@ -7,9 +7,16 @@ from typing import Any
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 
 # redis-py's own connection classes; what derives from them may talk to something else.
-_STOCK = tuple(
+_MANAGED = tuple(
+    getattr(flavour, name)
+    for flavour in (redis.sentinel, redis.asyncio.sentinel)
+    for name in ("SentinelManagedSSLConnection", "SentinelManagedConnection")
+)
+_STOCK = _MANAGED + tuple(
     getattr(flavour, name)
     for flavour in (redis, redis.asyncio)
     for name in ("SSLConnection", "UnixDomainSocketConnection", "Connection")
@@ -185,6 +192,26 @@ def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
     # Whom a provider names nobody knows yet: another one is somebody else, unless it says.
     provider = kwargs.get("credential_provider")
     user = kwargs.get("username") or getattr(provider, "username", provider) or "default"
+    if (pool := kwargs.get("connection_pool")) is not None:
+        # Not the address: it changes with each failover, and what is queued has to follow it. Two
+        # deployments may well have a service of the same name: they differ by their sentinels.
+        role = "master" if pool.is_master else "replicas"
+        return (f"{pool.service_name} ({role})", user, sentinels_of(pool))
     if kwargs.get("path"):
         return (str(kwargs["path"]), user)
     return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
+
+
+def sentinels_of(pool: Any) -> tuple[str, ...]:
+    """Where the sentinels are that a Sentinel pool asks, in an order of their own: redis-py moves
+    the one that has answered to the front.
+    """
+    known = [s.connection_pool.connection_kwargs for s in pool.sentinel_manager.sentinels]
+    return tuple(sorted(f"{each['host']}:{each['port']}" for each in known))
+
+
+def pool_behind(proxy: Any) -> Any:
+    """What finds the master: a Sentinel pool gives its connections a weak proxy of itself, and a
+    breaker has to find it when the client is gone and its writes are not.
+    """
+    return proxy.get_master_address.__self__
