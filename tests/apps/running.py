@@ -117,13 +117,13 @@ class Service(Process):
             return False
 
 
-def gunicorn(app: str, redis_url: str, *options: str) -> Service:
+def gunicorn(app: str, redis_url: str, *options: str, **env: str) -> Service:
     port = free_port()
     bind = ("--bind", f"{HOST}:{port}", "--graceful-timeout", "5")
-    return Service(("gunicorn", f"{HERE}.{app}", *bind, *options), redis_url, port)
+    return Service(("gunicorn", f"{HERE}.{app}", *bind, *options), redis_url, port, **env)
 
 
-def uvicorn(app: str, redis_url: str, *options: str) -> Service:
+def uvicorn(app: str, redis_url: str, *options: str, **env: str) -> Service:
     port = free_port()
     bind = ("--host", HOST, "--port", str(port), "--log-level", "warning")
-    return Service(("uvicorn", f"{HERE}.{app}", *bind, *options), redis_url, port)
+    return Service(("uvicorn", f"{HERE}.{app}", *bind, *options), redis_url, port, **env)
