@@ -66,6 +66,10 @@ class Process:
             assert time.monotonic() < deadline, f"not ready after {START} s:\n{self.log}"
             time.sleep(0.02)
 
+    def ended(self) -> None:
+        """Waits until it ends by itself."""
+        assert self._process.wait(START) == 0, self.log
+
     def __enter__(self) -> Process:
         return self
 
