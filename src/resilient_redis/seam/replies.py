@@ -6,13 +6,14 @@ Reading a reply through `Connection.read_response` costs 5.5-5.9 µs; draining h
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import time
 from typing import Any
 
 from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser, _RESP2Parser, _RESP3Parser
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser, _HiredisParser
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, TimeoutError
 
 from ..core.exchange import ReplyError
 
@@ -136,18 +137,27 @@ def read_reply(connection: Any, disable_decoding: bool, push_request: bool) -> A
     each reply in case that it fails, and close the socket when a slice of its timeout is over.
     """
     parser = connection._parser
-    if type(parser) is _HiredisParser and parser._reader is not None:
-        reply = _read_hiredis(parser, disable_decoding, push_request)
-    elif connection.protocol in (3, "3"):
-        reply = parser.read_response(disable_decoding=disable_decoding, push_request=push_request)
-    else:
-        reply = parser.read_response(disable_decoding=disable_decoding)
+    try:
+        if type(parser) is _HiredisParser and parser._reader is not None:
+            reply = _read_hiredis(parser, disable_decoding, push_request)
+        elif connection.protocol in (3, "3"):
+            reply = parser.read_response(
+                disable_decoding=disable_decoding, push_request=push_request
+            )
+        else:
+            reply = parser.read_response(disable_decoding=disable_decoding)
+    except builtins.TimeoutError as error:
+        # Before redis-py 8 its hiredis parser raises this one, and its connection the other.
+        raise TimeoutError(str(error)) from error
     if connection.health_check_interval:
         connection.next_health_check = time.monotonic() + connection.health_check_interval
     return reply
 
 
 def _read_hiredis(parser: Any, disable_decoding: bool, push_request: bool) -> Any:
+    if getattr(parser, "_next_response", NOT_ENOUGH_DATA) is not NOT_ENOUGH_DATA:
+        # Before redis-py 8 `can_read` takes the reply out of the reader, and keeps it there.
+        return parser.read_response(disable_decoding=disable_decoding, push_request=push_request)
     gets = parser._reader.gets
     while True:
         reply = gets(False) if disable_decoding else gets()
