@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.flavours"]
 
 # What these print when they pass are counts that a reader of CI wants to see.
 FIGURES = tuple(

@@ -202,6 +202,13 @@ PLANTS: tuple[Plant, ...] = (
         "not never_sent(error):\n            pass\n",
     ),
     plant(
+        "a push that broke the object is made again",
+        "an unknown outcome is not repeated",
+        CALLS,
+        "                judged = of_all\n                self._unknown(entry, str(error))\n",
+        "                judged = of_all\n",
+    ),
+    plant(
         "a live push is queued",
         "error.queued, and an unknown outcome is not repeated",
         OBJECTS,
@@ -436,8 +443,8 @@ PLANTS: tuple[Plant, ...] = (
         "idle connections stay",
         "idle connections are retired",
         "seam/pools.py",
-        "    for connection in free:\n        _close(connection)\n",
-        "",
+        "            _close(connection)\n        return\n",
+        "            pass\n        return\n",
     ),
     plant(
         "those in use come back unguarded",
@@ -643,8 +650,8 @@ PLANTS: tuple[Plant, ...] = (
         "a shared pool's connections go by another breaker",
         "one pool, one breaker",
         "seam/pools.py",
-        '    pool.connection_kwargs["breaker"] = breaker\n    for connection in free:\n',
-        "    for connection in free:\n",
+        '    pool.connection_kwargs["breaker"] = breaker\n    in_use',
+        "    in_use",
     ),
     plant(
         "what a pipeline runs at once passes the guard",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from resilient_redis.asyncio import CommandRefused, JournalFull, MemoryJournal
+from resilient_redis import CommandRefused, JournalFull, MemoryJournal
 from tests.contract.helpers import KEY, OPEN, VALUE, outcome, until
 
 from .conftest import Make
@@ -25,6 +25,7 @@ async def scripted(make_world: Make) -> World:
 # -- premises --------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("a thread calls and waits by itself: nobody else awaits for it")
 @pytest.mark.parametrize("how", ["wait_for", "gather", "create_task"])
 async def test_a_read_under_a_timeout_is_the_callers_own(any_object: World, how: str) -> None:
     world = any_object

@@ -13,10 +13,8 @@ from dataclasses import FrozenInstanceError, fields
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 import resilient_redis.events
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection
 from resilient_redis.events import (
     EntryDeadLettered,
     Event,
@@ -33,6 +31,7 @@ from resilient_redis.events import (
     WritesHeld,
 )
 from tests.contract.helpers import CLOSED, HALF_OPEN, OPEN, events_of, outcome, recovered, until
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 from tests.surface.helpers import Store, aside, facade, goes_down, guarded, nobody_listens, quick

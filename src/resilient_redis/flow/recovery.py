@@ -11,7 +11,7 @@ from ..core.batch import Unavailable
 from ..core.breaker import Cause
 from ..core.exchange import ReplyError
 from ..core.fence import fence
-from ..core.rights import try_rights
+from ..core.rights import Mode, try_rights
 from ..events import ProbeFailed
 from ..observers import logger
 from ..seam.failures import OUTAGE, is_denial
@@ -131,7 +131,9 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
         yield from _fence(breaker, link)
         if not breaker.rights_known:
             rights = yield from link.driving(try_rights(breaker.rights_key))
-            if rights is not None:
+            if rights is None:  # nobody knows whether the guard script may run
+                breaker.replay.mode = Mode.CHECKED
+            else:
                 breaker.learn_rights(*rights)
         breaker.drain.begin()
         replay = breaker.drain.watched(breaker.replay.run(fresh=link.fresh))

@@ -118,7 +118,7 @@ class GuardedSocket(SocketPort):
         if self._opening is not None:
             # A pub/sub reader and a subscriber share a connection: one of them opens it.
             yield partial(self._opened_by_another, max(seconds, 0.001))
-            return self._usable()
+            return self._opening is None and self._usable()
         era, self._outage = breaker.era, breaker.outages
         error = yield from self._past_the_guard(self._connect_and_introduce, seconds)
         self._reused, self._tied, self._loss = False, Tie.NOT, None
