@@ -30,7 +30,7 @@ def _soak(flavour: str) -> Report:
 
 @pytest.mark.server
 @pytest.mark.slow
-@pytest.mark.early
+@pytest.mark.alone
 @pytest.mark.timeout(150)
 def test_no_fault_breaks_the_contract() -> None:
     flavours = [flavour for flavour in (VALKEY, REDIS) if flavour in available()]
