@@ -57,6 +57,7 @@ soak: $(STAMP)
 # with a call cancelled at each turn, 34 s of soak.
 full: $(STAMP)
 	SIM_RUNS=20000 CORE_SCHEDULES=200000 CANCEL_SEEDS=10 $(BIN)/python -m pytest -s tests/sim $(ARGS)
+	PREEMPTIONS=2 $(BIN)/python -m pytest -s tests/sync/test_interleavings.py --timeout 600
 	$(BIN)/python -m tests.soak --seconds 340 --server $(SERVER)
 	$(BIN)/python -m tests.soak --flavour threads --seconds 100 --server $(SERVER)
 
