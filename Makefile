@@ -17,7 +17,7 @@ help:
 	@echo 'make test    the tests (ARGS="-k name" etc. go to pytest)'
 	@echo 'make check   what CI runs: lint, types, all tests with the healthy-cost gate'
 	@echo 'make bench   what it costs beside redis-py and other breakers (under 5 minutes; ARGS="replay")'
-	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both)'
+	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both, FLAVOUR=threads)'
 	@echo 'make full    ten times the simulations and the soak of CI, more failovers: half an hour'
 	@echo 'make matrix  a selection of the tests on each Python, redis-py and server (ARGS="--all" etc.)'
 	@echo 'make transparency    redis-py'"'"'s own tests with the guard put in (REDIS_PY_TESTS=a checkout)'
@@ -49,20 +49,23 @@ check: lint types
 
 SECONDS ?= 60
 SERVER ?= both
+FLAVOUR ?= asyncio
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(STAMP)
-	$(BIN)/python -m tests.soak --seconds $(SECONDS) --server $(SERVER)
+	$(BIN)/python -m tests.soak --flavour $(FLAVOUR) --seconds $(SECONDS) --server $(SERVER)
 
 # Ten times what CI runs: 2,000 runs of the simulation, 20,000 schedules of the core, one network
 # with a call cancelled at each turn, 34 s of soak; and five killed masters of Sentinel, not one.
 full: $(STAMP)
 	SIM_RUNS=20000 CORE_SCHEDULES=200000 CANCEL_SEEDS=10 $(BIN)/python -m pytest -s tests/sim $(ARGS)
 	SENTINEL_KILLS=5 $(BIN)/python -m pytest -s tests/sentinel/test_kills.py
+	PREEMPTIONS=2 $(BIN)/python -m pytest -s tests/sync/test_interleavings.py --timeout 600
 	$(BIN)/python -m tests.soak --seconds 340 --server $(SERVER)
+	$(BIN)/python -m tests.soak --flavour threads --seconds 100 --server $(SERVER)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -11,11 +11,6 @@ SHOWN = ("sim", "soak", "zombies", "cost", "premise", "breadth", "sentinel")
 FIGURES = tuple(f"tests/{name}/" for name in SHOWN)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Where several run side by side the last must not be a long one.
-    items.sort(key=lambda item: item.get_closest_marker("early") is None)
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [
         report

@@ -594,7 +594,8 @@ PLANTS: tuple[Plant, ...] = (
         "a loop's tasks outlive it",
         "a breaker serves one loop after the other",
         "asyncio/breaker.py",
-        "            self.timer = self._recovery = self._hang_check = self._resting = None",
+        "            self.timer = self._recovery = self._hang_check = self._soon = "
+        "self._resting = None",
         "            pass",
     ),
     plant(

@@ -93,6 +93,7 @@ async def test_the_premise_is_asked_with_the_callers_own_key() -> None:
     assert there.data[KEY] == "precious"
 
 
+@pytest.mark.asyncio_only("the hook that it puts into the object is a coroutine")
 async def test_a_premise_is_asked_again_after_a_replay_was_cut_off(world: World) -> None:
     """Somebody else writes while we are cut off for the second time."""
     if world.proxy is None:
@@ -105,6 +106,7 @@ async def test_a_premise_is_asked_again_after_a_replay_was_cut_off(world: World)
     assert [x.reason for x in world.breaker.dead_letters] == ["premise"]
 
 
+@pytest.mark.asyncio_only("the hook that it puts into the object is a coroutine")
 async def test_what_comes_into_being_before_its_turn(any_object: World) -> None:
     """Somebody else writes while the replay is at what stands before the default."""
     world = any_object

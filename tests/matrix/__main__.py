@@ -40,6 +40,7 @@ WITH_SERVER = (
         f"tests/contract/test_{name}.py"
         for name in ("answers", "recovery", "transactions", "pubsub", "blocking", "unknown")
     ),
+    "tests/sync",
     "tests/test_readme.py",
 )
 FAST = (
@@ -47,6 +48,7 @@ FAST = (
     "tests/contract/test_answers.py",
     "tests/contract/test_transactions.py",
     "tests/contract/test_unknown.py",
+    "tests/sync/test_sockets.py",
     "tests/test_readme.py",
 )
 FAST_REDIS_PY = ("6.4", "7.4")

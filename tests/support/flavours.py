@@ -189,11 +189,16 @@ def flavour(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 _ASYNCIO_ONLY = pytest.StashKey[Counter[str]]()
 
 
+#: The directories whose tests run in both flavours.
+BOTH = ("adversarial", "contract", "premise", "surface")
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """What is no coroutine drives no client of either."""
     marker = metafunc.definition.get_closest_marker("asyncio_only")
     if (
         "flavour" in metafunc.fixturenames
+        and metafunc.definition.path.parent.name in BOTH
         and inspect.iscoroutinefunction(metafunc.function)
         and marker is None
     ):

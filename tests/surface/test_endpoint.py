@@ -41,7 +41,7 @@ async def test_one_breaker_serves_several_clients_and_databases(valkey_rig: Rig)
         async with other:
             valkey_rig.kill()
             assert await client.set("k", "zero") is True
-            assert breaker.state == OPEN
+            assert breaker.state != CLOSED
             assert await other.set("k", "three") is True
             assert breaker.pending == 2
             valkey_rig.restart()

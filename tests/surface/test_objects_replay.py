@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError
 
 from resilient_redis import CommandRefused
 from resilient_redis.events import ReplayFinished, StateChanged
-from tests.contract.helpers import CLOSED, HALF_OPEN, OPEN, events_of
+from tests.contract.helpers import CLOSED, HALF_OPEN, OPEN, events_of, until
 from tests.support.flavours import FakeRedis, RedisCircuitBreaker, ResilientRedis
 from tests.surface.helpers import Store, aside, no_answer, nobody_listens
 from tests.surface.test_objects import call, fails
@@ -95,8 +95,7 @@ async def test_half_open_lets_one_call_through() -> None:
         return "real"
 
     probe = asyncio.create_task(breaker.execute("get", slow, "k"))
-    await asyncio.sleep(0.01)
-    assert breaker.state == HALF_OPEN
+    await until(lambda: breaker.state == HALF_OPEN)
     assert await asyncio.gather(*(breaker.execute("get", slow, "k") for _ in range(50))) == (
         [None] * 50
     )

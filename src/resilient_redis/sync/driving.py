@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -86,6 +87,10 @@ class Running:
         self._lock = lock
         self._steps = steps
         self._stopped = False
+        if sys.is_finalizing():
+            # Before Python 3.12 `start` waits for ever for a thread that never runs: a `__del__` at
+            # the end of the process asked a Redis that was gone.
+            raise RuntimeError("can't create new thread at interpreter shutdown")
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.thread.start()
 
