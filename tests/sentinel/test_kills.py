@@ -26,13 +26,12 @@ from resilient_redis.cli.oracle import check
 from resilient_redis.cli.servers import REDIS, VALKEY, available
 from tests.contract.recovery_helpers import until
 from tests.support import threaded
-from tests.support.flavours import Queued, RedisCircuitBreaker, threads
+from tests.support.flavours import ASYNCIO, THREADS, Queued, RedisCircuitBreaker, threads
 from tests.support.sentinels import SERVICE, Deployment, close
 
 pytestmark = [
     pytest.mark.server,
     pytest.mark.slow,
-    pytest.mark.early,
     pytest.mark.skipif(not available(), reason="neither Valkey nor Redis can be started here"),
 ]
 #: In the gate one, in `make full` the five of issue 5.
@@ -194,12 +193,18 @@ async def fail_over(deployment: Deployment, how: str) -> str:
     )
 
 
-@pytest.mark.usefixtures("flavour")
-@pytest.mark.parametrize("case", [*(f"killed {n}" for n in range(KILLS)), "frozen 0"])
-@pytest.mark.among_threads(case=("frozen 0",) if KILLS == 1 else ("frozen 0", "killed 1"))
-async def test_the_master_is(case: str) -> None:
+CASES = [
+    *((ASYNCIO, "killed", number) for number in range(KILLS)),
+    *((THREADS, "killed", number) for number in range(1, KILLS)),  # not in the gate
+    (ASYNCIO, "frozen", 0),
+    (THREADS, "frozen", 0),
+]
+
+
+@pytest.mark.parametrize("flavour, how, number", CASES, indirect=["flavour"])
+async def test_the_master_is_gone(flavour: str, how: str, number: int) -> None:
     """A frozen one comes back. Every second deployment has a password."""
-    how, number = case.split()
-    flavour = FLAVOURS[int(number) % len(FLAVOURS)]
-    with Deployment(flavour, "pa55word" if int(number) % 2 else None) as deployment:
+    assert threads() is (flavour == THREADS)
+    server = FLAVOURS[number % len(FLAVOURS)]
+    with Deployment(server, "pa55word" if number % 2 else None) as deployment:
         print(await fail_over(deployment, how))
