@@ -17,8 +17,8 @@ help:
 	@echo 'make test    the tests (ARGS="-k name" etc. go to pytest)'
 	@echo 'make check   what CI runs: lint, types, all tests with the healthy-cost gate'
 	@echo 'make bench   what it costs beside redis-py and other breakers (under 5 minutes; ARGS="replay")'
-	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both)'
-	@echo 'make full    ten times the simulations and the soak of CI: half an hour'
+	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both, FLAVOUR=threads)'
+	@echo 'make full    ten times the simulations and the soak of CI, more failovers: half an hour'
 	@echo 'make matrix  a selection of the tests on each Python, redis-py and server (ARGS="--all" etc.)'
 	@echo 'make transparency    redis-py'"'"'s own tests with the guard put in (REDIS_PY_TESTS=a checkout)'
 	@echo 'make cost    only the healthy-cost gate; UPDATE=1 stores the new figure'
@@ -36,27 +36,36 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest -m 'not cost' $(ARGS)
 
-# Two older redis-py with a few tests; then one run of pytest holds the import rules
-# (tests/test_house.py), the tests and the cost gate.
+# Two older redis-py with a few tests; then all tests, in two runs of pytest. In the first three
+# workers take a file each, with servers of their own: most tests wait most of the time. The second
+# is of those that want the machine for themselves, one after the other, with the cost gate.
 check: lint types
-	$(BIN)/python -m tests.matrix --fast
-	$(BIN)/python -m pytest $(ARGS)
+	failed=0; \
+	$(BIN)/python -m tests.matrix --fast || failed=1; \
+	$(BIN)/python -m pytest -m 'not alone' --numprocesses 3 --dist loadfile --no-loadscope-reorder \
+		|| failed=1; \
+	$(BIN)/python -m pytest -m alone || failed=1; \
+	exit $$failed
 
 SECONDS ?= 60
 SERVER ?= both
+FLAVOUR ?= asyncio
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 soak: $(STAMP)
-	$(BIN)/python -m tests.soak --seconds $(SECONDS) --server $(SERVER)
+	$(BIN)/python -m tests.soak --flavour $(FLAVOUR) --seconds $(SECONDS) --server $(SERVER)
 
 # Ten times what CI runs: 2,000 runs of the simulation, 20,000 schedules of the core, one network
-# with a call cancelled at each turn, 34 s of soak.
+# with a call cancelled at each turn, 34 s of soak; and five killed masters of Sentinel, not one.
 full: $(STAMP)
 	SIM_RUNS=20000 CORE_SCHEDULES=200000 CANCEL_SEEDS=10 $(BIN)/python -m pytest -s tests/sim $(ARGS)
+	SENTINEL_KILLS=5 $(BIN)/python -m pytest -s tests/sentinel/test_kills.py
+	PREEMPTIONS=2 $(BIN)/python -m pytest -s tests/sync/test_interleavings.py --timeout 600
 	$(BIN)/python -m tests.soak --seconds 340 --server $(SERVER)
+	$(BIN)/python -m tests.soak --flavour threads --seconds 100 --server $(SERVER)
 
 lint: $(STAMP)
 	$(BIN)/ruff check

@@ -6,20 +6,22 @@ from .figures import Result, ratios, spread
 from .peers import PEERS
 from .rounds import Contest
 from .setting import NO_DISK, one_core, server
-from .subjects import BY_FACADE, OURS, PLAIN
+from .subjects import BY_FACADE, OURS
+from .subjects_sync import BY_FACADE_SYNC, OURS_SYNC, STOCK, stock_of
 from .work import Work
 
 LIVE = 100  # live calls in a round
 ANSWERS = 600  # answers in a round
 REJECTED = "rejected call"
+BOTH = (*OURS, *OURS_SYNC)
 # column -> (call, the live call beside it, whether it is rejected, who gives such answers)
 COLUMNS = {
-    "neutral GET": ("get", "get", False, OURS),
-    "queued SET": ("set", "set", False, OURS),
-    "refused INCR": ("incr", "get", True, OURS),
+    "neutral GET": ("get", "get", False, BOTH),
+    "queued SET": ("set", "set", False, BOTH),
+    "refused INCR": ("incr", "get", True, BOTH),
     REJECTED: ("get", "get", True, tuple(PEERS)),
 }
-CLAIMS = {(BY_FACADE, "neutral GET"): "<= 0.1"}
+CLAIMS = {(each, "neutral GET"): "<= 0.1" for each in (BY_FACADE, BY_FACADE_SYNC)}
 
 
 def run(quick: bool) -> Result:
@@ -30,23 +32,27 @@ def run(quick: bool) -> Result:
     ]
     rounds, live, answers = (2, 20, 40) if quick else (25, LIVE, ANSWERS)
     with server(*NO_DISK) as there, server(*NO_DISK) as killed, one_core(there):
-        urls = {PLAIN: there.url, **dict.fromkeys((*OURS, *PEERS), killed.url)}
+        urls = {**dict.fromkeys(STOCK, there.url), **dict.fromkeys((*BOTH, *PEERS), killed.url)}
         with Contest(urls) as contest:
-            everyone = dict.fromkeys((*OURS, *PEERS), Work("get", 1))
+            everyone = dict.fromkeys((*BOTH, *PEERS), Work("get", 1))
             contest.rounds(0, "", everyone)
             killed.kill()
             contest.trip(everyone)
             for column, (call, beside, rejected, who) in COLUMNS.items():
                 answer = Work(call, answers, away=True, rejected=rejected)
-                works = {PLAIN: Work(beside, live), **dict.fromkeys(who, answer)}
+                alive = dict.fromkeys(map(stock_of, who), Work(beside, live))
+                works = {**alive, **dict.fromkeys(who, answer)}
                 contest.rounds(rounds, column, works)
     result.absent = contest.absent
     for column, (_, _, _, who) in COLUMNS.items():
-        stock = contest.cpu[PLAIN, column]
-        result.figures.append(spread(PLAIN, column, [1e6 * each for each in stock], "µs"))
+        for stock in dict.fromkeys(map(stock_of, who)):
+            found = [1e6 * each for each in contest.cpu[stock, column]]
+            result.figures.append(spread(stock, column, found, "µs"))
         for subject in who:
             if subject not in contest.absent:
-                shares = ratios(contest.cpu[subject, column], stock)
+                shares = ratios(
+                    contest.cpu[subject, column], contest.cpu[stock_of(subject), column]
+                )
                 claim = CLAIMS.get((subject, column))
                 result.figures.append(spread(subject, column, shares, "x", claim))
     return result

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from dataclasses import dataclass
 
+import resilient_redis
 from resilient_redis.asyncio import MemoryJournal, ResilientRedis
 from resilient_redis.cli.servers import ServerProcess
 from resilient_redis.events import Event, ReplayFinished, ReplayStarted
@@ -70,3 +72,40 @@ async def queue_and_replay(running: ServerProcess, number: int) -> Replayed:
     await client.aclose()
     held = None if before is None or after is None else after - before
     return Replayed(queued, end.at - started[0], held)
+
+
+def queue_and_replay_sync(running: ServerProcess, number: int) -> Replayed:
+    """The same in a thread; without the memory."""
+    journal = big_journal(number)
+    client = resilient_redis.ResilientRedis.from_url(
+        running.url, journal=journal, recovery_timeout=0.2
+    )
+    started: list[float] = []
+    ends: list[ReplayFinished] = []
+    finished = threading.Event()
+
+    def observe(event: Event) -> None:
+        if isinstance(event, ReplayStarted):
+            started.append(event.at)
+        elif isinstance(event, ReplayFinished):
+            ends.append(event)
+            finished.set()
+
+    client.breaker.add_observer(observe)
+    running.restart()
+    client.ping()
+    running.kill()
+    while client.breaker.state == "CLOSED":
+        client.get("key")
+    gc.collect()
+    began = time.monotonic()
+    for n in range(number):
+        client.set(f"key:{n}", VALUE)
+    queued = time.monotonic() - began
+    assert client.breaker.pending == number
+    running.start(wait=False)
+    assert finished.wait(PATIENCE)
+    found = (client.dbsize(), ends[0].applied, ends[0].dead_letters)
+    assert found == (number, number, 0), found
+    client.close()
+    return Replayed(queued, ends[0].at - started[0], None)

@@ -12,10 +12,11 @@ from redis.asyncio import Redis
 from resilient_redis.cli.servers import ServerProcess
 
 from .figures import Result, ratios, spread
-from .outage import queue_and_replay
+from .outage import queue_and_replay, queue_and_replay_sync
 from .setting import NO_DISK, server
 from .subjects import VALUE
 
+OURS_SYNC = "ours, sync, replay"
 OURS, PIPELINE, RAW = "ours, replay", "redis-py, pipeline(1000)", "bare socket, packed before"
 SPEED, BESIDE = "writes per second", f"beside {PIPELINE}"
 BATCH = 1000
@@ -30,10 +31,14 @@ def run(quick: bool) -> Result:
         "The other two keep none of these promises; the bare socket sends and receives at once.",
     ]
     speeds = asyncio.run(_measure(number, rounds))
+    with server(*NO_DISK) as running:
+        speeds[OURS_SYNC] = [
+            number / queue_and_replay_sync(running, number).replayed for _ in range(rounds)
+        ]
     for row, found in speeds.items():
         result.figures.append(spread(row, SPEED, found, "/s"))
-    for row in (OURS, RAW):
-        claim = ">= 5" if row == OURS else None
+    for row in (OURS, OURS_SYNC, RAW):
+        claim = None if row == RAW else ">= 5"
         beside = ratios(speeds[row], speeds[PIPELINE])
         result.figures.append(spread(row, BESIDE, beside, "x", claim))
     result.figures.append(spread(OURS, f"beside {RAW}", ratios(speeds[OURS], speeds[RAW]), "x"))

@@ -10,8 +10,12 @@ from types import TracebackType
 from typing import Any
 
 from .children import Failed, child
-from .subjects import PLAIN
+from .subjects_sync import OURS_SYNC, PLAIN_SYNC, STOCK
 from .work import Work
+
+
+def worker_of(subject: str) -> str:
+    return f"benchmarks.worker{'_sync' if subject in (PLAIN_SYNC, *OURS_SYNC) else ''}"
 
 
 class Contest:
@@ -26,7 +30,7 @@ class Contest:
         self.wall: dict[tuple[str, str], list[float]] = defaultdict(list)
         self._stack = ExitStack()
         self._children = {
-            subject: self._stack.enter_context(child("benchmarks.worker", subject, url))
+            subject: self._stack.enter_context(child(worker_of(subject), subject, url))
             for subject, url in urls.items()
         }
 
@@ -61,7 +65,7 @@ class Contest:
         try:
             return self._children[subject].hear()
         except Failed as error:
-            if subject == PLAIN:
+            if subject in STOCK:
                 raise  # all others are measured beside it
             missing = str(error).startswith("ModuleNotFoundError")
             told = "NOT INSTALLED" if missing else "DOES NOT WORK HERE"

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-pytest_plugins = ["tests.support.fixtures"]
+pytest_plugins = ["tests.support.fixtures", "tests.support.flavours"]
 
 # What these print when they pass are counts that a reader of CI wants to see.
-FIGURES = tuple(
-    f"tests/{folder}/" for folder in ("sim", "soak", "zombies", "cost", "premise", "breadth")
-)
+SHOWN = ("sim", "soak", "zombies", "cost", "premise", "breadth", "sentinel")
+FIGURES = tuple(f"tests/{name}/" for name in SHOWN)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -20,7 +19,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     ]
     if reports:
         terminalreporter.section("figures")
-    for report in reports:
+    for report in sorted(reports, key=lambda report: report.nodeid):  # workers end in any order
         terminalreporter.write_line(report.nodeid)
         for line in report.capstdout.strip().splitlines()[:20]:
             terminalreporter.write_line(f"    {line[:300]}")

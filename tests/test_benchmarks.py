@@ -44,6 +44,8 @@ FIGURES = {
         "ours, connection class / neutral GET",
         "ours, façade / queued SET",
         "ours, façade / refused INCR",
+        "redis-py, sync / neutral GET",
+        "ours, sync, façade / queued SET",
     },
     "detection": {
         "redis-py / killed: first command",
@@ -53,6 +55,7 @@ FIGURES = {
     },
     "replay": {
         "ours, replay / writes per second",
+        "ours, sync, replay / writes per second",
         "ours, replay / beside redis-py, pipeline(1000)",
         "ours, replay / beside bare socket, packed before",
     },
@@ -107,7 +110,10 @@ def test_a_peer_that_is_missing_is_told(tmp_path: Path) -> None:
     assert "pip install 'resilient-redis[bench]'" in said
     figures = figures_of(file, "healthy")
     assert f"{peer} / GET" not in figures
-    for row in ("redis-py, once more", "ours, connection class", "ours, façade"):
+    for row in (
+        *("redis-py, once more", "ours, connection class", "ours, façade"),
+        *("redis-py, sync", "ours, sync, connection class", "ours, sync, façade"),
+    ):
         assert {f"{row} / {what}" for what in ("GET", "SET", "pipeline(100)")} <= figures.keys()
 
 

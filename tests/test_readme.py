@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import redis
 from redis.asyncio import Redis
 
 from tests.support.servers import Rig
@@ -64,5 +65,8 @@ async def test_the_other_examples_run(code: str) -> None:
     assert "resilient_redis" in code
     names: dict[str, object] = {}
     exec(compile(code, str(README), "exec"), names)
-    if isinstance(client := names.get("r"), Redis):
+    client = names.get("r")
+    if isinstance(client, Redis):
         await client.aclose()
+    elif isinstance(client, redis.Redis):
+        client.close()

@@ -22,6 +22,10 @@ from .sync.connection import (
     ResilientSSLConnection,
     ResilientUnixDomainSocketConnection,
 )
+from .sync.sentinel import (
+    ResilientSentinelManagedConnection,
+    ResilientSentinelManagedSSLConnection,
+)
 from .track import Tracker, track
 
 __all__ = [
@@ -43,6 +47,8 @@ __all__ = [
     "ResilientConnection",
     "ResilientRedis",
     "ResilientSSLConnection",
+    "ResilientSentinelManagedConnection",
+    "ResilientSentinelManagedSSLConnection",
     "ResilientUnixDomainSocketConnection",
     "Rule",
     "Tracker",

@@ -11,7 +11,8 @@ import sys
 from tests.planted.__main__ import main
 from tests.planted.planting import Plant
 
-OBJECTS, CALLS, CLIENT = "flow/objects.py", "flow/calls.py", "asyncio/client.py"
+OBJECTS, CALLS, GUARDING = "flow/objects.py", "flow/calls.py", "flow/guarding.py"
+CLIENT, FACADE = "asyncio/client.py", "flow/client.py"
 BREAKER, FAILURES, GUARD = "core/breaker.py", "seam/failures.py", "core/guard.py"
 
 
@@ -32,9 +33,9 @@ PLANTS: tuple[Plant, ...] = (
         "a cancelled probe keeps its permit",
         "a permit is given back",
         OBJECTS,
-        "            breaker.give_back(permit, alive)\n            if alive and",
-        "            if alive or outage:\n                breaker.give_back(permit, alive)\n"
-        "            if alive and",
+        "        breaker.give_back(permit, alive)\n        if alive and",
+        "        if alive or outage:\n            breaker.give_back(permit, alive)\n"
+        "        if alive and",
     ),
     plant(
         "a permit never lapses",
@@ -61,8 +62,8 @@ PLANTS: tuple[Plant, ...] = (
         "what is no outage puts the probe off",
         "a healthy object is asked again at once",
         OBJECTS,
-        "                breaker.plan_probe(0.0)  # the caller's mistake, or his cancellation",
-        "                pass  # the caller's mistake, or his cancellation",
+        "            breaker.plan_probe(0.0)  # the caller's mistake, or his cancellation",
+        "            pass  # the caller's mistake, or his cancellation",
     ),
     plant(
         "every caller replays",
@@ -189,46 +190,51 @@ PLANTS: tuple[Plant, ...] = (
         "poison stops the replay",
         "what the server refuses is set aside",
         CALLS,
-        '            self._breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))\n'
-        "            return True",
-        "            return None",
+        '                self._breaker.outbox.dead_letter(entry, "error", ReplyError(str(error)))\n'
+        "                return True",
+        "                return None",
     ),
     plant(
         "a push is made again",
         "an unknown outcome is not repeated",
         CALLS,
-        "            self._unknown(entry, str(error))\n",
-        "            pass\n",
+        "not never_sent(error):\n            self._unknown(entry, str(error))\n",
+        "not never_sent(error):\n            pass\n",
+    ),
+    plant(
+        "a push that broke the object is made again",
+        "an unknown outcome is not repeated",
+        CALLS,
+        "                judged = of_all\n                self._unknown(entry, str(error))\n",
+        "                judged = of_all\n",
     ),
     plant(
         "a live push is queued",
         "error.queued, and an unknown outcome is not repeated",
         OBJECTS,
-        "if not command.shape.safe_twice and not never_sent(error):",
+        "if not command.shape.safe_twice and not never_sent(cause):",
         "if False:",
     ),
     plant(
         "what was never sent is not queued",
         "error.queued",
         OBJECTS,
-        "if not command.shape.safe_twice and not never_sent(error):",
+        "if not command.shape.safe_twice and not never_sent(cause):",
         "if not command.shape.safe_twice:",
     ),
     plant(
         "queued is never said",
         "error.queued",
         OBJECTS,
-        "        error.queued = True",
-        "        error.queued = False",
+        "        _tell(error, queued=True)",
+        "        _tell(error, queued=False)",
     ),
     plant(
         "queued is said of all",
         "error.queued",
         OBJECTS,
-        "        error.queued = False  # type: ignore[attr-defined]  # the caller is to read it\n"
-        "        try:",
-        "        error.queued = True  # type: ignore[attr-defined]  # the caller is to read it\n"
-        "        try:",
+        "        _tell(error, queued=False)\n        try:",
+        "        _tell(error, queued=True)\n        try:",
     ),
     plant(
         "READONLY is the entry's fault",
@@ -279,7 +285,7 @@ PLANTS: tuple[Plant, ...] = (
         "a time to live counts from the replay",
         "a relative TTL counts from the call",
         CALLS,
-        "if entry.ttl_ms is not None and pool_of(self._client) is not None:",
+        "if entry.ttl_ms is not None:",
         "if False:",
     ),
     plant(
@@ -314,7 +320,7 @@ PLANTS: tuple[Plant, ...] = (
         "a live write has no premise",
         "no data are destroyed by our own neutral answer",
         OBJECTS,
-        "                yield from self._check_premise(command, call)\n",
+        "                yield from self._check_premise(command, keys, call)\n",
         "",
     ),
     plant(
@@ -327,9 +333,8 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "the fast path does not remember",
         "no data are destroyed by our own neutral answer",
-        "asyncio/guarding.py",
-        "            breaker.provenance.absent(owner or asyncio.current_task(), keys, "
-        "replies.db)\n",
+        GUARDING,
+        "        breaker.provenance.absent(owner, keys, replies.db)\n",
         "",
     ),
     # -- arguments, answers ------------------------------------------------------------------
@@ -337,8 +342,8 @@ PLANTS: tuple[Plant, ...] = (
         "arguments are not copied",
         "what is queued is what was given",
         OBJECTS,
-        "call = Call(method_name, frozen(args), frozen(kwargs), breaker.clock(), owner)",
-        "call = Call(method_name, args, kwargs, breaker.clock(), owner)",
+        "call = Call(method_name, frozen(args), frozen(kwargs), at, owner, parts)",
+        "call = Call(method_name, args, kwargs, at, owner, parts)",
     ),
     plant(
         "iterators are used up",
@@ -379,8 +384,9 @@ PLANTS: tuple[Plant, ...] = (
         "values in the log",
         "no secret in a log",
         CALLS,
-        "        self._held[seq] = _Held(call, keys)",
-        '        self._held[seq] = _Held(call, keys)\n        logger.info("queued %r", call.args)',
+        "        self._held[seq] = _Held(call._replace(owner=None), keys)",
+        "        self._held[seq] = _Held(call._replace(owner=None), keys)\n"
+        '        logger.info("queued %r", call.args)',
     ),
     plant(
         "nobody is told of neutral answers",
@@ -408,14 +414,14 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "pipelines pass the guard",
         "a pipeline is sent whole or refused",
-        CLIENT,
-        '        return await breaker.execute("pipeline", execute)',
-        "        return await execute()",
+        FACADE,
+        '            return (yield partial(self._facade.breaker.execute, "pipeline", execute))',
+        "            return (yield execute)",
     ),
     plant(
         "what redis-py composes is bound to the bare client",
         "locks, scripts and iterators are guarded",
-        CLIENT,
+        FACADE,
         "            if pool_of(client) is not None and name in _COMPOSED:",
         "            if False:",
     ),
@@ -430,15 +436,15 @@ PLANTS: tuple[Plant, ...] = (
         "neutral answers are not shaped",
         "redis-py's own types",
         "seam/methods.py",
-        "        return await self.replies.shape(reply, args[0], options)",
+        "        return self.replies.shape(reply, args[0], options)",
         "        return reply",
     ),
     plant(
         "idle connections stay",
         "idle connections are retired",
         "seam/pools.py",
-        "    for connection in free:\n        _close(connection)\n",
-        "",
+        "            _close(connection)\n        return\n",
+        "            pass\n        return\n",
     ),
     plant(
         "those in use come back unguarded",
@@ -450,7 +456,7 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "another breaker takes over",
         "one client, one breaker",
-        "asyncio/guarding.py",
+        GUARDING,
         "        if (breaker_of(client) or bound or breaker) is not breaker:",
         "        if False:",
     ),
@@ -464,16 +470,16 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "the fast path hides a full journal",
         "JournalFull",
-        "asyncio/guarding.py",
+        GUARDING,
+        "    answers = answer_or_refuse(\n"
+        "        breaker, command, Answer((step,)), db=replies.db, "
+        "at=breaker.clock(), owner=owner\n    )\n",
+        "    try:\n"
         "        answers = answer_or_refuse(\n"
-        "            breaker, command, Answer((step,)), db=replies.db, "
-        "at=breaker.clock(), owner=owner\n        )\n",
-        "        try:\n"
-        "            answers = answer_or_refuse(\n"
-        "                breaker, command, Answer((step,)), db=0, at=breaker.clock(), owner=owner\n"
-        "            )\n"
-        "        except Exception:\n"
-        "            return True\n",
+        "            breaker, command, Answer((step,)), db=0, at=breaker.clock(), owner=owner\n"
+        "        )\n"
+        "    except Exception:\n"
+        "        return True\n",
     ),
     # -- servers -----------------------------------------------------------------------------
     plant(
@@ -531,8 +537,8 @@ PLANTS: tuple[Plant, ...] = (
         "a push is the probe",
         "a probe costs nothing",
         CALLS,
-        "                yield partial(breaker.limited, self._ask(), 10 * breaker.probe_timeout)",
-        "                pass",
+        "nobody can say whether it ran.\n                yield self._asking(entry)",
+        "nobody can say whether it ran.\n                pass",
     ),
     plant(
         "a replayed call has no deadline",
@@ -545,7 +551,7 @@ PLANTS: tuple[Plant, ...] = (
         "one exception for all who wait",
         "each is told of his own write",
         OBJECTS,
-        "error = copy(self._replayer.failure)",
+        "error = _another(self._replayer.failure)",
         "error = self._replayer.failure",
     ),
     plant(
@@ -588,7 +594,8 @@ PLANTS: tuple[Plant, ...] = (
         "a loop's tasks outlive it",
         "a breaker serves one loop after the other",
         "asyncio/breaker.py",
-        "            self.timer = self._recovery = self._hang_check = self._resting = None",
+        "            self.timer = self._recovery = self._hang_check = self._soon = "
+        "self._resting = None",
         "            pass",
     ),
     plant(
@@ -622,9 +629,9 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "the fast path takes the class away",
         "a subclass keeps what it adds",
-        "asyncio/guarding.py",
-        "type(name, (_FastPath, client_class), body)",
-        "type(name, (_FastPath,), body)",
+        GUARDING,
+        "type(name, (fast_path, client_class), body)",
+        "type(name, (fast_path,), body)",
     ),
     plant(
         "the fast path stands in front of the user's own",
@@ -644,8 +651,8 @@ PLANTS: tuple[Plant, ...] = (
         "a shared pool's connections go by another breaker",
         "one pool, one breaker",
         "seam/pools.py",
-        '    pool.connection_kwargs["breaker"] = breaker\n',
-        "",
+        '    pool.connection_kwargs["breaker"] = breaker\n    in_use',
+        "    in_use",
     ),
     plant(
         "what a pipeline runs at once passes the guard",
@@ -657,8 +664,8 @@ PLANTS: tuple[Plant, ...] = (
     plant(
         "a refused pipeline keeps its commands",
         "raised means not applied",
-        CLIENT,
-        "                await reset()\n",
+        FACADE,
+        "                yield reset\n",
         "                pass\n",
     ),
 )

@@ -6,10 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import redis
-from redis.asyncio import Redis
+import redis.asyncio
+
+from tests.support.flavours import threads, waits
 
 OK, AWAY, LOST, HANG = "ok", "away", "lost", "hang"
 
@@ -126,9 +128,12 @@ def _text(name: Any) -> str:
     return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def mocked(scripted: Scripted) -> AsyncMock:
-    """`AsyncMock(spec=Redis)`, the mock of a test suite, with `scripted` behind its methods."""
-    mock = AsyncMock(spec=Redis)
+def mocked(scripted: Scripted) -> AsyncMock | Mock:
+    """`AsyncMock(spec=Redis)`, the mock of a test suite, with `scripted` behind its methods; among
+    threads a `Mock`.
+    """
+    mock = Mock(spec=redis.Redis) if threads() else AsyncMock(spec=redis.asyncio.Redis)
+    scripted = waits(scripted)
     for name in ("ping", "get", "exists", "set", "delete", "rpush", "lrange", "incr", "hset"):
         getattr(mock, name).side_effect = getattr(scripted, name)
     return mock

@@ -11,19 +11,11 @@ from unittest.mock import AsyncMock
 
 import pytest
 import redis
-from redis.asyncio import Redis
+import redis.asyncio
 
-from resilient_redis import track
-from resilient_redis.asyncio import (
-    COUNTERS,
-    WRITE_COMMANDS,
-    CommandRefused,
-    Policy,
-    RedisCircuitBreaker,
-    ResilientRedis,
-    Rule,
-)
+from resilient_redis import COUNTERS, WRITE_COMMANDS, CommandRefused, Policy, Rule, track
 from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome, until
+from tests.support.flavours import RedisCircuitBreaker, ResilientRedis
 
 from .conftest import Make
 from .scripted import AWAY, LOST, OK, Scripted
@@ -85,7 +77,7 @@ async def test_nobody_listened_so_a_push_is_queued(scripted: World) -> None:
 
 @pytest.mark.parametrize("name", [FAKE, BY_HAND])
 async def test_each_caller_is_told_of_his_own_write(make_world: Make, name: str) -> None:
-    world: World = await make_world(name)
+    world: World = await make_world(name, failure_threshold=10)
     await world.cut()
     await outcome(world.client.set(f"{KEY}-first", VALUE))
     answers = await asyncio.gather(
@@ -296,11 +288,12 @@ async def test_what_is_tracked_is_what_was_answered(fake: World) -> None:
     assert not after.degraded
 
 
+@pytest.mark.asyncio_only("about an object whose methods are coroutines")
 async def test_a_plain_mock_of_a_test_suite(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """AsyncMock without more: what it answers is passed on, what it raises decides."""
-    mock = AsyncMock(spec=Redis)
+    mock = AsyncMock(spec=redis.asyncio.Redis)
     breaker = RedisCircuitBreaker(mock, failure_threshold=2, recovery_timeout=0.01)
     r = ResilientRedis(breaker)
     mock.get.side_effect = AsyncMock(return_value=VALUE)

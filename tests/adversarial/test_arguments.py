@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.contract.helpers import KEY, VALUE, outcome
+from tests.contract.helpers import KEY, VALUE, outcome, until
 
 from .conftest import Make
 from .worlds import FAKE, SCRIPTED, World, script
@@ -48,7 +48,7 @@ async def test_a_dictionary_that_is_changed_while_the_call_fails(scripted: World
     await scripted.cut()
     mapping: dict[str, Any] = {"field": "given"}
     call = asyncio.create_task(outcome(scripted.client.hset(KEY, mapping=mapping)))
-    await asyncio.sleep(0.001)
+    await until(lambda: script(scripted).calls)
     mapping["field"] = "changed"
     assert vars(await call)["queued"] is True
     await scripted.healed()

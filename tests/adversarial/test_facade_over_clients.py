@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 import redis
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+import redis.asyncio
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import (
-    CommandRefused,
-    JournalFull,
-    MemoryJournal,
+from resilient_redis import CommandRefused, JournalFull, MemoryJournal
+from resilient_redis.asyncio.connection import GuardedConnection as AsyncGuardedConnection
+from resilient_redis.sync.connection import GuardedConnection
+from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome, recovered, until
+from tests.support.flavours import (
+    BlockingConnectionPool,
+    ConnectionPool,
+    Redis,
     RedisCircuitBreaker,
     ResilientRedis,
+    real,
 )
-from resilient_redis.asyncio.connection import GuardedConnection
-from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome, recovered, until
 from tests.support.servers import Rig
 
 from .worlds import Client
@@ -28,6 +31,7 @@ from .worlds import Client
 pytestmark = pytest.mark.server
 
 Made = dict[str, Any]
+GUARDED = (GuardedConnection, AsyncGuardedConnection)
 
 
 def quick(client: Client, **options: Any) -> RedisCircuitBreaker:
@@ -53,7 +57,7 @@ async def using(client: Client, **options: Any) -> AsyncIterator[Client]:
 def all_guarded(client: Client) -> bool:
     pool = client.connection_pool
     found = [*pool._available_connections, *pool._in_use_connections]
-    return all(isinstance(connection, GuardedConnection) for connection in found)
+    return all(isinstance(real(connection), GUARDED) for connection in found)
 
 
 # -- a client at work --------------------------------------------------------------------------
@@ -133,7 +137,7 @@ async def test_a_single_connection_under_contention(rig: Rig) -> None:
     await client.get(KEY)
     try:
         assert wrong == []
-        assert isinstance(client.connection, GuardedConnection)
+        assert isinstance(real(client.connection), GUARDED)
     except AssertionError:
         for error in wrong:
             if isinstance(error, KeyError):
@@ -180,7 +184,7 @@ async def test_two_clients_on_one_pool_share_the_breaker(rig: Rig) -> None:
 # -- classes of the user's own -----------------------------------------------------------------
 
 
-class Prefixed(Redis):
+class Prefixed(redis.asyncio.Redis):
     """A client that puts every key under its application's name, as many do."""
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -189,6 +193,7 @@ class Prefixed(Redis):
         return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.asyncio_only("of classes made of redis.asyncio.Redis")
 async def test_a_subclass_that_changes_its_commands(rig: Rig) -> None:
     async with using(Prefixed(port=rig.port)) as r:
         await r.set(f"{KEY}-1", VALUE)
@@ -199,7 +204,7 @@ async def test_a_subclass_that_changes_its_commands(rig: Rig) -> None:
         assert sorted(rig.admin.keys("*")) == [f"app:{KEY}-1", f"app:{KEY}-2"]
 
 
-class Counting(Redis):
+class Counting(redis.asyncio.Redis):
     """One that only looks on."""
 
     def __init__(self, **options: Any) -> None:
@@ -214,6 +219,7 @@ class Counting(Redis):
         return "hello"
 
 
+@pytest.mark.asyncio_only("of classes made of redis.asyncio.Redis")
 async def test_a_subclass_keeps_what_it_adds(rig: Rig) -> None:
     client = Counting(port=rig.port)
     async with using(client) as r:
@@ -256,8 +262,6 @@ async def test_an_exhausted_pool_is_no_outage(rig: Rig) -> None:
             assert isinstance(await outcome(r.set(KEY, VALUE)), redis.MaxConnectionsError)
         assert (r.breaker.state, r.breaker.failures, r.breaker.pending) == (CLOSED, 0, 0)
         await r.client.connection_pool.disconnect()
-        for task in blocked:
-            task.cancel()
         await asyncio.gather(*blocked, return_exceptions=True)
 
 
@@ -286,6 +290,7 @@ async def test_a_wrong_password_is_no_outage(rig: Rig) -> None:
 # -- the fast path -----------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("among threads a call begins when it is made")
 async def test_the_breaker_closes_between_the_decision_and_the_answer(rig: Rig) -> None:
     """A coroutine made while open and awaited after the recovery goes to the server."""
     async with using(Redis(port=rig.port)) as r:

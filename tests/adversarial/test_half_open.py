@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import redis
 
-from resilient_redis.asyncio import CommandRefused
+from resilient_redis import CommandRefused
 from resilient_redis.events import Event, StateChanged
 from tests.contract.helpers import CLOSED, HALF_OPEN, KEY, OPEN, VALUE, events_of, outcome, until
+from tests.support.flavours import called, waits
 
 from .conftest import Make
 from .scripted import HANG, OK
@@ -45,9 +46,9 @@ def counted(world: World) -> list[str]:
 
     async def counting(*args: Any, **options: Any) -> Any:
         seen.append(str(args[0]).lower())
-        return await real(*args, **options)
+        return await called(real, *args, **options)
 
-    client.execute_command = counting
+    client.execute_command = waits(counting)
     return seen
 
 
@@ -146,6 +147,7 @@ async def test_200_at_a_reset_breaker_wait_for_one_replay(any_object: World) -> 
 # -- cancelled callers and hung probes -------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 async def test_a_cancelled_probe_gives_its_permit_back(world: World) -> None:
     await world.opened()
     script(world).fate = lambda method, args: HANG
@@ -190,6 +192,7 @@ async def test_a_hung_probe_loses_its_permit(world: World) -> None:
     assert (world.breaker.state, moves(events)) == (OPEN, [])
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 @pytest.mark.parametrize("steps", range(8))
 async def test_a_caller_that_is_cancelled_anywhere_spoils_nothing(world: World, steps: int) -> None:
     """So many half milliseconds later: on the way, probing, or waiting for a replay."""
@@ -231,6 +234,7 @@ async def test_a_cancelled_write_that_waited_for_the_replay_is_never_applied(
     assert [key for _, key, _ in script(world).effects] == [KEY]
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 async def test_a_cancelled_live_call_is_no_failure_and_not_queued(world: World) -> None:
     script(world).fate = lambda method, args: HANG
     for _ in range(5):
@@ -313,7 +317,9 @@ async def test_a_flush_with_nothing_queued_does_not_put_off_the_probe(any_object
     await any_object.heal()
     for _ in range(4):
         any_object.clock.push(RECOVERY / 2)
+        before = any_object.breaker.snapshot().era
         await any_object.breaker.flush_re_sync_queue()
+        assert any_object.breaker.snapshot().era == before  # it has not even looked half-open
         await outcome(any_object.client.get(KEY))
     assert any_object.breaker.state == CLOSED
 

@@ -11,11 +11,16 @@ from typing import Any
 import fakeredis
 import pytest
 import redis
-from redis.asyncio import ConnectionPool, Redis
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection, ResilientRedis
 from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome, until
+from tests.support.flavours import (
+    ConnectionPool,
+    Redis,
+    RedisCircuitBreaker,
+    ResilientConnection,
+    ResilientRedis,
+)
 from tests.support.servers import Rigs
 
 from .conftest import Make
@@ -63,6 +68,7 @@ async def in_loops(body: Callable[[Loops], Any], careless: bool = False) -> None
 # -- several loops, one after the other --------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("about event loops, of which threads have none")
 @pytest.mark.parametrize("careless", [False, True], ids=["asyncio.run", "careless"])
 async def test_what_one_loop_queues_another_replays(careless: bool) -> None:
     server = fakeredis.FakeServer()
@@ -133,6 +139,7 @@ async def replay_is_in_the_middle(there: Scripted, breaker: RedisCircuitBreaker)
     asking.cancel()
 
 
+@pytest.mark.asyncio_only("about event loops, of which threads have none")
 async def test_a_push_in_the_middle_as_its_loop_ends_is_not_made_again() -> None:
     there = Scripted()
     breaker = over(there, failure_threshold=1)
@@ -149,6 +156,7 @@ async def test_a_push_in_the_middle_as_its_loop_ends_is_not_made_again() -> None
     assert there.data[KEY] == [b"once"]
 
 
+@pytest.mark.asyncio_only("a thread that hangs in an object is ended by its timeout alone")
 async def test_a_push_in_the_middle_of_aclose_is_not_made_again() -> None:
     there = Scripted()
     breaker = over(there, failure_threshold=1)
@@ -159,6 +167,7 @@ async def test_a_push_in_the_middle_of_aclose_is_not_made_again() -> None:
     assert there.data[KEY] == [b"once"]
 
 
+@pytest.mark.asyncio_only("a thread that hangs in an object is ended by its timeout alone")
 async def test_a_set_in_the_middle_of_aclose_is_kept(make_world: Make) -> None:
     world: World = await make_world(SCRIPTED)
     await world.opened()
@@ -176,6 +185,7 @@ async def test_a_set_in_the_middle_of_aclose_is_kept(make_world: Make) -> None:
     assert await world.truth.get(KEY) == VALUE.encode()
 
 
+@pytest.mark.asyncio_only("about event loops, of which threads have none")
 @pytest.mark.parametrize("what", ["object", "server"])
 async def test_closing_in_another_loop_comes_back(what: str) -> None:
     """The loop in which the recovery or the replay ran is not running any more."""
@@ -204,6 +214,7 @@ async def test_closing_in_another_loop_comes_back(what: str) -> None:
     await in_loops(body, careless=True)
 
 
+@pytest.mark.asyncio_only("about event loops, of which threads have none")
 @pytest.mark.server
 async def test_two_loops_over_a_server(rigs: Rigs) -> None:
     """Each loop has its client; the breaker is the same, and what it holds."""
@@ -245,6 +256,7 @@ async def test_two_loops_over_a_server(rigs: Rigs) -> None:
 # -- the end -----------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("a thread that hangs in an object is ended by its timeout alone")
 async def test_an_object_that_hangs_does_not_hold_up_the_end(make_world: Make) -> None:
     world: World = await make_world(SCRIPTED)
     await world.opened()

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker
+from resilient_redis import CommandRefused
 from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome
+from tests.support.flavours import RedisCircuitBreaker
 
 from .conftest import Make
 from .worlds import FAKE, SCRIPTED, THRESHOLD, Fate, World, fate_of, gather
@@ -202,6 +203,16 @@ async def test_nobody_waits_longer_than_the_deadline(world: World) -> None:
     await crowd
     assert max(took) < world.breaker.deadline + SLACK
     await world.healed()
+
+
+async def test_who_is_alone_does_not_sleep_between_his_attempts(server: World) -> None:
+    """Nobody else's failure opens the breaker for him: five refusals take him milliseconds."""
+    await server.push("before")
+    await server.cut()
+    started = time.monotonic()
+    assert await server.client.get(f"{KEY}-other") is None
+    assert time.monotonic() - started < server.breaker.deadline / 2
+    await server.healed()
 
 
 async def test_a_silent_network_holds_up_nobody(server: World) -> None:

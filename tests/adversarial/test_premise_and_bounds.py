@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from resilient_redis.asyncio import CommandRefused, JournalFull, MemoryJournal
+from resilient_redis import CommandRefused, JournalFull, MemoryJournal
 from tests.contract.helpers import KEY, OPEN, VALUE, outcome, until
 
 from .conftest import Make
@@ -25,6 +25,7 @@ async def scripted(make_world: Make) -> World:
 # -- premises --------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("a thread calls and waits by itself: nobody else awaits for it")
 @pytest.mark.parametrize("how", ["wait_for", "gather", "create_task"])
 async def test_a_read_under_a_timeout_is_the_callers_own(any_object: World, how: str) -> None:
     world = any_object
@@ -92,6 +93,7 @@ async def test_the_premise_is_asked_with_the_callers_own_key() -> None:
     assert there.data[KEY] == "precious"
 
 
+@pytest.mark.asyncio_only("the hook that it puts into the object is a coroutine")
 async def test_a_premise_is_asked_again_after_a_replay_was_cut_off(world: World) -> None:
     """Somebody else writes while we are cut off for the second time."""
     if world.proxy is None:
@@ -104,6 +106,7 @@ async def test_a_premise_is_asked_again_after_a_replay_was_cut_off(world: World)
     assert [x.reason for x in world.breaker.dead_letters] == ["premise"]
 
 
+@pytest.mark.asyncio_only("the hook that it puts into the object is a coroutine")
 async def test_what_comes_into_being_before_its_turn(any_object: World) -> None:
     """Somebody else writes while the replay is at what stands before the default."""
     world = any_object

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from resilient_redis.asyncio import CommandRefused
+from resilient_redis import CommandRefused
 from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome
+from tests.support.flavours import called, waits
 
 from .conftest import Make
 from .scripted import AWAY, HANG, LOST, OK
@@ -40,12 +41,12 @@ async def test_a_failed_replay_goes_back_to_the_front(any_object: World) -> None
         seen.append(args[0])
         if len(seen) == 3:
             raise redis.ConnectionError("in the middle")
-        return await real(*args, **kwargs)
+        return await called(real, *args, **kwargs)
 
     async def by_hand(name: str, *args: Any, **kwargs: Any) -> Any:
         return await fails(*(name, *args), **kwargs)
 
-    client.set = fails
+    client.set = waits(fails)
     # fakeredis is given the wire form where there is an expiry; these have none.
     await world.heal()
     world.probe()
@@ -219,6 +220,7 @@ async def test_another_clients_error_reply_shows_that_the_server_is_there(script
 # -- a replayed call that never returns ------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("a thread that hangs in an object is ended by its timeout alone")
 async def test_one_hung_call_does_not_keep_a_healthy_object_down(make_world: Make) -> None:
     """A client without a timeout of its own, and one lost reply."""
     world: World = await make_world(SCRIPTED, probe_timeout=0.02, deadline=0.05, drain_wait=0.05)
@@ -233,6 +235,7 @@ async def test_one_hung_call_does_not_keep_a_healthy_object_down(make_world: Mak
     assert await world.truth.get(KEY) == VALUE.encode()
 
 
+@pytest.mark.asyncio_only("a thread that hangs in an object is ended by its timeout alone")
 async def test_callers_do_not_wait_for_a_hung_replay(scripted: World) -> None:
     await scripted.opened()
     await scripted.client.set(KEY, VALUE)

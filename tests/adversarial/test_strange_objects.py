@@ -11,10 +11,11 @@ from unittest.mock import AsyncMock
 
 import pytest
 import redis
-from redis.asyncio import Redis
+import redis.asyncio
 
-from resilient_redis.asyncio import CommandRefused, MemoryJournal, RedisCircuitBreaker
+from resilient_redis import CommandRefused, MemoryJournal
 from tests.contract.helpers import CLOSED, KEY, OPEN, VALUE, outcome
+from tests.support.flavours import RedisCircuitBreaker
 
 from .conftest import Make
 from .scripted import AWAY, OK, Scripted
@@ -79,12 +80,13 @@ class PlainPing(Scripted):
         return True
 
 
+@pytest.mark.asyncio_only("about an object whose methods are coroutines")
 @pytest.mark.parametrize("kind", ["plain", "mock"])
 async def test_a_ping_that_cannot_be_awaited_is_no_outage(kind: str) -> None:
     there = PlainPing()
     guarded: Any = there
     if kind == "mock":
-        guarded = AsyncMock(spec=Redis)
+        guarded = AsyncMock(spec=redis.asyncio.Redis)
         for name in ("get", "rpush"):
             getattr(guarded, name).side_effect = getattr(there, name)
     breaker = over(guarded, failure_threshold=1)
@@ -244,6 +246,33 @@ async def test_an_object_that_fails_at_everything_costs_no_entry(scripted: World
     assert script(scripted).data[f"{KEY}-list"] == [b"0", b"1", b"2"]
 
 
+class Breaks(Scripted):
+    """Its second push takes effect, raises, and leaves an object that does not work any more."""
+
+    async def rpush(self, name: Any, *values: Any) -> Any:
+        length = await super().rpush(name, *values)
+        if length == 2:
+            self.fate = lambda method, args: RuntimeError("broken")
+            raise RuntimeError("broken")
+        return length
+
+
+async def test_a_push_that_broke_the_object_is_not_made_again() -> None:
+    there = Breaks()
+    breaker, client = await opened(there)
+    for n in range(3):
+        await client.rpush(KEY, n)
+    there.up = True
+    clock_of(breaker).push(RECOVERY)
+    await breaker.flush_re_sync_queue()
+    assert breaker.pending, "it has stopped there"
+    there.fate = lambda method, args: OK
+    clock_of(breaker).push(RECOVERY)
+    await breaker.flush_re_sync_queue()
+    assert there.data[KEY] == [b"0", b"1", b"2"]
+    assert [letter.reason for letter in breaker.dead_letters] == ["unknown"]
+
+
 class Unreachable(redis.ConnectionError):
     """An error that cannot be made of its `args` alone, as many are."""
 
@@ -300,6 +329,7 @@ async def test_a_probe_that_is_told_readonly_has_found_a_server(scripted: World)
 # -- memory ------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("a thread calls and waits by itself: nobody else awaits for it")
 async def test_a_queued_write_does_not_keep_its_task(scripted: World) -> None:
     await scripted.opened()
 

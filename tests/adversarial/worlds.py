@@ -16,18 +16,20 @@ from typing import Any
 
 import fakeredis
 import redis
-from redis.asyncio import ConnectionPool, Redis
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import (
-    CommandRefused,
-    OutcomeUnknown,
+from resilient_redis import CommandRefused, OutcomeUnknown
+from resilient_redis.cli.servers import REDIS, VALKEY
+from tests.contract.helpers import CLOSED, KEY, outcome
+from tests.support.flavours import (
+    ConnectionPool,
+    FakeRedis,
+    Redis,
     RedisCircuitBreaker,
     ResilientConnection,
     ResilientRedis,
+    waits,
 )
-from resilient_redis.cli.servers import REDIS, VALKEY
-from tests.contract.helpers import CLOSED, KEY, outcome
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig, Rigs
 
@@ -225,14 +227,14 @@ SERVERS = tuple(
 @contextlib.asynccontextmanager
 async def fake_world(name: str = FAKE, **options: Any) -> AsyncIterator[World]:
     server = fakeredis.FakeServer()
-    fake = fakeredis.FakeAsyncRedis(server=server, max_connections=10_000)
+    fake = FakeRedis(server=server, max_connections=10_000)
     breaker = over(fake, **options)
     client: Client = ResilientRedis(breaker) if name == FAKE else ByHand(breaker)
 
     async def switch(on: bool) -> None:
         server.connected = on
 
-    truth = fakeredis.FakeAsyncRedis(server=server)
+    truth = FakeRedis(server=server)
     world = World(
         name,
         breaker,
@@ -255,7 +257,7 @@ async def fake_world(name: str = FAKE, **options: Any) -> AsyncIterator[World]:
 @contextlib.asynccontextmanager
 async def scripted_world(name: str = SCRIPTED, **options: Any) -> AsyncIterator[World]:
     scripted = Scripted()
-    breaker = over(scripted if name == SCRIPTED else mocked(scripted), **options)
+    breaker = over(waits(scripted) if name == SCRIPTED else mocked(scripted), **options)
 
     async def switch(on: bool) -> None:
         scripted.up = on

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.asyncio import ConnectionPool, Redis
-
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection
 from resilient_redis.events import Event, StateChanged
+from tests.support.flavours import ConnectionPool, Redis, RedisCircuitBreaker, ResilientConnection
 from tests.support.servers import Rig
 
 SECRET = "s3cret"  # part of every key and value, so that a log line which holds one is found
@@ -32,6 +30,15 @@ class Connects:
 
     started: list[float] = field(default_factory=list)
     failed: list[float] = field(default_factory=list)
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        self.started.append(time.monotonic())
+        try:
+            yield
+        except OSError:
+            self.failed.append(time.monotonic())
+            raise
 
     def most_in_a_second(self, since: float) -> int:
         """The most attempts in any one second after `since`."""
@@ -109,7 +116,12 @@ async def recovered(breaker: RedisCircuitBreaker, timeout: float = 5.0) -> None:
 
 async def warm(client: Client, connections: int) -> None:
     """As many connections in the pool, each of which has carried a command."""
-    await asyncio.gather(*(client.exists("warm") for _ in range(connections)))
+    pool = client.connection_pool
+    taken = [await pool.get_connection() for _ in range(connections)]
+    for connection in taken:
+        await connection.send_command("EXISTS", "warm")
+        await connection.read_response()
+        await pool.release(connection)
 
 
 async def timed(call: Awaitable[Any]) -> float:

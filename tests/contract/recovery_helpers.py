@@ -8,11 +8,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection
 from resilient_redis.events import Event
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection
 from tests.support.proxy import ChaosProxy, Link
 from tests.support.servers import Rig
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import OutcomeUnknown, RedisCircuitBreaker, ResilientRedis
+from resilient_redis import OutcomeUnknown
 from tests.contract.helpers import (
     CLOSED,
     Client,
@@ -19,6 +19,7 @@ from tests.contract.helpers import (
     timed,
     until,
 )
+from tests.support.flavours import RedisCircuitBreaker, ResilientRedis
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
@@ -119,6 +120,7 @@ async def test_by_the_facade(valkey_rig: Rig) -> None:
         assert await asyncio.wait_for(waiting, 3.0) == (b"list", b"it")
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 async def test_a_waiting_consumer_can_be_cancelled(valkey_rig: Rig) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.1)
     async with from_url(valkey_rig.port, breaker) as client:

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from redis.exceptions import RedisError
 
-from resilient_redis.asyncio import RedisCircuitBreaker
 from tests.contract.helpers import guarded, recovered
+from tests.support.flavours import RedisCircuitBreaker
 from tests.support.servers import Rig
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import RedisCircuitBreaker
 from tests.contract.helpers import (
     CLOSED,
     KEY,
@@ -31,16 +30,22 @@ from tests.contract.helpers import (
     until,
     warm,
 )
+from tests.support.flavours import RedisCircuitBreaker, threads
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.alone]
 
 MakeClient = Callable[..., AbstractAsyncContextManager[Client]]
-RUNS = 11
 DEADLINE = 0.3
 SLACK = 0.05
 TASKS = 200
+
+
+def runs() -> int:
+    """A figure is the median of so many."""
+    return 5 if threads() else 11
+
 
 # Reads and writes that are safe to send twice: nobody who calls one of these sees an outage.
 CALLS: tuple[Callable[[Client, str], Any], ...] = (
@@ -102,7 +107,7 @@ async def test_open_within_50_ms_of_the_refusal_that_meets_the_threshold(
     rig: Rig, connects: Connects
 ) -> None:
     took = []
-    for _ in range(RUNS):
+    for _ in range(runs()):
         breaker = RedisCircuitBreaker()
         events = events_of(breaker)
         async with guarded(rig.port, breaker, 20) as client:
@@ -110,7 +115,7 @@ async def test_open_within_50_ms_of_the_refusal_that_meets_the_threshold(
             connects.failed.clear()
             rig.kill()
             assert await asyncio.gather(*(client.get(KEY) for _ in range(20))) == [None] * 20
-            assert breaker.state == OPEN
+            assert breaker.state != CLOSED
             (at,) = opened(events)
             took.append(at - connects.failed[4])
         rig.restart()
@@ -120,7 +125,7 @@ async def test_open_within_50_ms_of_the_refusal_that_meets_the_threshold(
 async def test_one_caller_alone_opens_it_as_quickly(valkey_rig: Rig, connects: Connects) -> None:
     """Its own five refusals are enough: no exception, and no long pauses between them."""
     took = []
-    for _ in range(RUNS):
+    for _ in range(runs()):
         breaker = RedisCircuitBreaker()
         events = events_of(breaker)
         async with guarded(valkey_rig.port, breaker) as client:
@@ -128,7 +133,7 @@ async def test_one_caller_alone_opens_it_as_quickly(valkey_rig: Rig, connects: C
             connects.failed.clear()
             valkey_rig.kill()
             assert await client.get(KEY) is None
-            assert breaker.state == OPEN
+            assert breaker.state != CLOSED
             (at,) = opened(events)
             assert at - connects.failed[4] < SLACK
             took.append(at - connects.failed[0])
@@ -183,7 +188,7 @@ async def test_at_most_20_attempts_a_second_where_connecting_works_and_no_reply_
 
 async def test_frozen_waiting_callers_are_answered_within_the_deadline(valkey_rig: Rig) -> None:
     took = []
-    for _ in range(RUNS):
+    for _ in range(runs()):
         breaker = RedisCircuitBreaker(deadline=DEADLINE, recovery_timeout=0.1)
         async with guarded(valkey_rig.port, breaker) as client:
             await warm(client, 10)

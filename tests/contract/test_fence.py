@@ -9,7 +9,7 @@ import time
 import pytest
 import redis
 
-from resilient_redis.asyncio import OutcomeUnknown
+from resilient_redis import OutcomeUnknown
 from resilient_redis.core.fence import Identity, still_there
 from resilient_redis.events import FenceDenied
 from tests.contract.recovery_helpers import command, guarded, healthy, proxied, raised, until

@@ -2,8 +2,8 @@
 
 import pytest
 
-from resilient_redis.asyncio import RedisCircuitBreaker
 from tests.contract.helpers import guarded, recovered
+from tests.support.flavours import RedisCircuitBreaker
 from tests.support.servers import Rig
 
 

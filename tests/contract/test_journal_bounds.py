@@ -7,9 +7,10 @@ import time
 import pytest
 from redis.exceptions import ResponseError
 
-from resilient_redis.asyncio import CommandRefused, JournalFull, MemoryJournal, Queued
+from resilient_redis import CommandRefused, JournalFull, MemoryJournal
 from resilient_redis.events import EntryDeadLettered, ReplayFinished
 from tests.contract.recovery_helpers import command, guarded, healthy, raised
+from tests.support.flavours import Queued
 from tests.support.servers import Rig
 
 

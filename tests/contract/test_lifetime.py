@@ -10,10 +10,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from redis.asyncio.connection import Connection
 
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection
 from resilient_redis.events import Event, StateChanged
 from tests.contract.helpers import (
     CLOSED,
@@ -31,6 +29,7 @@ from tests.contract.helpers import (
     warm,
 )
 from tests.support.faults import UP
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
@@ -110,6 +109,7 @@ def test_a_healthy_breaker_in_several_loops(valkey_rig: Rig) -> None:
 # -- closing --------------------------------------------------------------------------------------
 
 
+@pytest.mark.asyncio_only("it counts tasks; no thread is left in tests/sync")
 async def test_aclose_while_open(valkey_rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     breaker = RedisCircuitBreaker(recovery_timeout=0.1)
     async with guarded(valkey_rig.port, breaker) as client:
@@ -166,6 +166,7 @@ def deafen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Connection, "on_connect_check_health", hang)
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 async def test_a_cancellation_that_is_swallowed_while_connecting(
     valkey_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,6 +177,7 @@ async def test_a_cancellation_that_is_swallowed_while_connecting(
         assert await asyncio.wait_for(client.get(KEY), 1.0) is None
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 async def test_a_cancellation_that_is_swallowed_while_probing(
     valkey_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +236,7 @@ def closed_again(events: list[Event]) -> bool:
     return any(isinstance(event, StateChanged) and event.new == CLOSED for event in events)
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 @pytest.mark.parametrize("moment", ["open", "probing", "draining"])
 @pytest.mark.parametrize("name", CALLS)
 async def test_cancelled(valkey_rig: Rig, moment: str, name: str) -> None:
@@ -262,6 +265,7 @@ async def test_cancelled(valkey_rig: Rig, moment: str, name: str) -> None:
         await replies_are_right(client)
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 @pytest.mark.parametrize("name", CALLS)
 async def test_cancelled_while_connecting(valkey_rig: Rig, name: str) -> None:
     breaker = RedisCircuitBreaker()
@@ -280,6 +284,7 @@ async def test_cancelled_while_connecting(valkey_rig: Rig, name: str) -> None:
         assert client.connection_pool._in_use_connections == set()
 
 
+@pytest.mark.asyncio_only("nobody cancels a thread that reads")
 @pytest.mark.parametrize("name, reset", [("GET", False), ("SET", True)])
 async def test_only_what_may_land_late_is_cut_off_with_a_reset(
     valkey_rig: Rig, name: str, reset: bool

@@ -10,7 +10,6 @@ import pytest
 import redis
 from redis.asyncio.client import PubSub
 
-from resilient_redis.asyncio import RedisCircuitBreaker
 from resilient_redis.events import SubscriptionGap
 from tests.contract.helpers import (
     CLOSED,
@@ -24,6 +23,7 @@ from tests.contract.helpers import (
     until,
 )
 from tests.contract.subscribers import listening, published
+from tests.support.flavours import RedisCircuitBreaker
 from tests.support.servers import Rig
 
 pytestmark = pytest.mark.server
@@ -135,8 +135,13 @@ async def test_get_message_keeps_to_its_time(valkey_rig: Rig) -> None:
 
 
 async def test_a_reader_and_one_who_subscribes_do_not_mix_up_replies(rig: Rig) -> None:
-    """Stock redis-py misaligned replies in 19 of 20 trials (SEAM.md)."""
+    """Stock redis-py misaligned replies in 19 of 20 trials (SEAM.md).
+
+    Nor do they wait for each other: redis-py's own lock is held by who subscribes, and wanted by
+    who connects anew.
+    """
     breaker = RedisCircuitBreaker(recovery_timeout=0.05)
+    events = events_of(breaker)
     async with from_url(rig.port, breaker) as client:
         pubsub = client.pubsub()
         await pubsub.subscribe("c0")
@@ -150,6 +155,8 @@ async def test_a_reader_and_one_who_subscribes_do_not_mix_up_replies(rig: Rig) -
                 last = [("message", b"%d" % n)]
                 await until(lambda last=last: heard[-1:] == last)  # type: ignore[misc]  # a default that binds
         assert breaker.state == CLOSED
+    gaps = [event for event in events if isinstance(event, SubscriptionGap)]
+    assert all(gap.end - gap.start < breaker.deadline / 2 for gap in gaps), gaps
 
 
 async def test_a_frozen_server_gives_no_sign(valkey_rig: Rig) -> None:
@@ -170,8 +177,9 @@ async def test_a_frozen_server_gives_no_sign(valkey_rig: Rig) -> None:
             # Else the one subscriber that the server knows may be the old socket.
             await until(lambda: any(isinstance(event, SubscriptionGap) for event in events))
             await until(lambda: valkey_rig.admin.pubsub_numsub("a")[0][1] == 1)
-            await published(valkey_rig, "a", "2")
-            await until(lambda: len(heard) == 2)
+            # What is published at once may still go to the old socket.
+            await until(lambda: valkey_rig.admin.publish("a", "2") and len(heard) > 1)
+            assert heard[1] == ("message", b"2")
 
 
 async def test_a_closed_pubsub_leaves_an_ordinary_connection(valkey_rig: Rig) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import OutcomeUnknown, Queued, ResilienceError
+from resilient_redis import OutcomeUnknown, ResilienceError
 from resilient_redis.cli.history import History, Kind, Outcome
 from resilient_redis.cli.servers import REDIS_6
 from resilient_redis.events import ReplayFinished, StateChanged
@@ -24,6 +24,7 @@ from tests.contract.recovery_helpers import (
     until,
     watermarks,
 )
+from tests.support.flavours import Queued
 from tests.support.servers import Rig
 
 
@@ -405,6 +406,7 @@ async def test_a_database_that_cannot_be_selected(valkey_rig: Rig) -> None:
         assert guard.letters() == [("SET", "error"), ("RPUSH", "error")]
 
 
+@pytest.mark.asyncio_only("threads take turns by themselves")
 async def test_a_caller_that_never_waits_starves_nobody(valkey_rig: Rig) -> None:
     """What is answered without I/O never yields by itself; a consumer that polls would stop the
     event loop, and with it the recovery that it waits for.

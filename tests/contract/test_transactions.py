@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError, WatchError
 
-from resilient_redis.asyncio import CommandRefused, OutcomeUnknown, RedisCircuitBreaker
-from resilient_redis.asyncio.breaker import AsyncQueued
+from resilient_redis import CommandRefused, OutcomeUnknown
 from tests.contract.helpers import (
     CLOSED,
     OPEN,
@@ -22,6 +21,7 @@ from tests.contract.helpers import (
 )
 from tests.contract.test_unknown import CutAfter
 from tests.support.faults import FIN
+from tests.support.flavours import Queued, RedisCircuitBreaker
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
@@ -46,8 +46,8 @@ async def test_writes_are_one_entry_and_one_atomic_replay(
         pipe.set("a", 1, ex=100).hset("h", "f", "v").expire("h", 50).delete("x", "y").rpush("l", 1)
         done, hset, expired, deleted, rpush = await pipe.execute()
         assert (done, expired, deleted) == (True, True, 2)
-        assert isinstance(hset, AsyncQueued)
-        assert isinstance(rpush, AsyncQueued)
+        assert isinstance(hset, Queued)
+        assert isinstance(rpush, Queued)
         assert breaker.pending == 1
         assert await client.set("after", "it") is True
         rig.restart()

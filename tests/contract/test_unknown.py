@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from redis.exceptions import TimeoutError
 
-from resilient_redis.asyncio import OutcomeUnknown, RedisCircuitBreaker
+from resilient_redis import OutcomeUnknown
 from tests.contract.helpers import (
     CLOSED,
     KEY,
@@ -22,6 +22,7 @@ from tests.contract.helpers import (
     until,
 )
 from tests.support.faults import DOWN, FIN, RST, Fault
+from tests.support.flavours import RedisCircuitBreaker
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 
@@ -9,9 +10,10 @@ import pytest
 import redis.exceptions
 from redis.exceptions import OutOfMemoryError
 
-from resilient_redis.asyncio import CommandRefused, Queued
+from resilient_redis import CommandRefused, Policy, Rule
 from resilient_redis.events import StateChanged, WritesHeld
 from tests.contract.recovery_helpers import command, guarded, healthy, proxied, raised, until
+from tests.support.flavours import Queued
 from tests.support.servers import Rig
 
 
@@ -102,9 +104,14 @@ def misconf(rig: Rig) -> None:
 
 def misconf_over(rig: Rig) -> None:
     rig.admin.config_set("save", "")
+    stop = time.monotonic() + 5.0
+    while rig.admin.info("persistence")["rdb_bgsave_in_progress"]:  # it would write its file yet
+        assert time.monotonic() < stop
     place = rig.server.directory / "dump.rdb"
     if place.is_dir():
         place.rmdir()
+    else:
+        place.unlink(missing_ok=True)
 
 
 Outage = tuple[str, Callable[[Rig], None], Callable[[Rig], None]]
@@ -137,6 +144,8 @@ async def test_a_client_that_starts_meanwhile_reads(rig: Rig, outage: Outage) ->
         end(rig)
         await guard.recovered()
         assert (rig.admin.get("k"), receipt.result()) == ("after", 1)
+        # The replay has asked, or, if writes came back just behind its question, the next to come.
+        assert await guard.client().get("k") == b"after"
         assert guard.breaker.rights_known
         assert guard.breaker.outages == 0
 
@@ -158,6 +167,7 @@ async def test_out_of_memory_as_a_client_starts(rig: Rig) -> None:
         rig.enough_memory()
         await guard.recovered()
         assert rig.admin.get("x") == "1"
+        assert await guard.client().get("x") == b"1"  # see above
         assert guard.breaker.rights_known
         assert guard.breaker.outages == 1
 
@@ -203,6 +213,50 @@ async def test_writes_are_held_after_an_outage(rig: Rig, outage: Outage) -> None
         await guard.recovered()
         assert rig.admin.lrange("l", 0, -1) == [str(n) for n in range(6)]
         assert guard.breaker.outages == 1
+
+
+@pytest.mark.parametrize("first", ["connection", "recovery"])
+async def test_no_server_was_met_before_that_took_writes(
+    rig: Rig, outage: Outage, first: str
+) -> None:
+    """What this user may do cannot be tried yet; reads are live, and writes are held."""
+    code, begin, end = outage
+    rig.admin.set("k", "old")
+    begin(rig)
+    async with guarded(rig.port) as (guard, client):
+        if first == "recovery":
+            guard.breaker.force_open()
+            assert await client.set("k", "new") is True
+            guard.breaker.reset()
+        else:
+            assert await client.get("k") == b"old"
+            assert await client.set("k", "new") is True
+        await until(lambda: guard.breaker.snapshot().writes_held == code)
+        assert await client.get("k") == b"old"
+        end(rig)
+        await guard.recovered()
+        assert rig.admin.get("k") == "new"
+        assert guard.breaker.rights_known
+        assert guard.breaker.outages == (1 if first == "recovery" else 0)
+
+
+async def test_a_write_that_a_rule_refuses(rig: Rig, outage: Outage) -> None:
+    """It is not held: nothing may be queued for it. The server's own error is the answer."""
+    code, begin, end = outage
+    policy = Policy([Rule(keys="session:*", answer="refuse")])
+    async with guarded(rig.port, policy=policy) as (guard, client):
+        await healthy(client)
+        begin(rig)
+        found = await asyncio.wait_for(raised(client.set("session:1", "v")), 5.0)
+        assert isinstance(found, redis.exceptions.ResponseError)
+        assert guard.breaker.snapshot().writes_held is None
+        assert await client.set("k", "v") is True
+        assert guard.breaker.snapshot().writes_held == code
+        found = await asyncio.wait_for(raised(client.set("session:1", "v")), 5.0)
+        assert isinstance(found, redis.exceptions.ResponseError)
+        end(rig)
+        await guard.recovered()
+        assert rig.admin.mget("k", "session:1") == ["v", None]
 
 
 async def test_a_pipeline_meets_read_only(rig: Rig) -> None:

@@ -16,10 +16,12 @@ from typing import Any
 from tests.cost import healthy
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
 STORED = HERE / "healthy.json"
+SCRIPTS = {"asyncio": "healthy.py", "sync": "healthy_sync.py"}
 
 
-def count(kind: str, url: str, scratch: Path) -> dict[str, list[float]]:
+def count(flavour: str, kind: str, url: str, scratch: Path) -> dict[str, list[float]]:
     """Instructions per operation of each workload, one figure a round."""
     out = scratch / f"{kind}.out"
     command = [
@@ -28,12 +30,12 @@ def count(kind: str, url: str, scratch: Path) -> dict[str, list[float]]:
         "--dump-before=getppid",
         f"--callgrind-out-file={out}",
         sys.executable,
-        str(HERE / "healthy.py"),
+        str(HERE / SCRIPTS[flavour]),
         kind,
         url,
     ]
     # A fixed environment: hashes, and with them the number of collisions, do not vary.
-    env = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0"}
+    env = {"PATH": os.environ["PATH"], "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
     ran = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200, check=False)
     assert ran.returncode == 0, ran.stderr
 
@@ -74,9 +76,9 @@ def stored() -> dict[str, Any]:
     return loaded
 
 
-def store(figures: Mapping[str, float]) -> None:
+def store(flavour: str, figures: Mapping[str, float]) -> None:
     data = stored()
-    data["figures"][setting()] = dict(figures)
+    data["figures"].setdefault(flavour, {})[setting()] = dict(figures)
     STORED.write_text(json.dumps(data, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 

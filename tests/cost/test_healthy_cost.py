@@ -15,6 +15,7 @@ from tests.cost.relay import relay
 
 pytestmark = [
     pytest.mark.cost,
+    pytest.mark.alone,
     pytest.mark.timeout(240),
     pytest.mark.skipif(
         shutil.which("valgrind") is None,
@@ -32,33 +33,43 @@ def url() -> Iterator[str]:
         yield relayed
 
 
+@pytest.fixture(scope="module", params=list(counting.SCRIPTS))
+def flavour(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def stock(url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
-    return counting.count("stock", url, tmp_path_factory.mktemp("stock"))
+def stock(
+    flavour: str, url: str, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, list[float]]:
+    return counting.count(flavour, "stock", url, tmp_path_factory.mktemp("stock"))
 
 
-def show(kind: str, ratios: dict[str, float]) -> None:
-    print(f"\n{kind}, times stock ({counting.setting()}):", ratios)
+def show(flavour: str, kind: str, ratios: dict[str, float]) -> None:
+    print(f"\n{flavour}, {kind}, times stock ({counting.setting()}):", ratios)
 
 
-def test_ours_costs_what_it_did(url: str, stock: dict[str, list[float]], tmp_path: Path) -> None:
-    ours = counting.ratios(counting.count("ours", url, tmp_path), stock)
-    show("ours", ours)
+def test_ours_costs_what_it_did(
+    flavour: str, url: str, stock: dict[str, list[float]], tmp_path: Path
+) -> None:
+    ours = counting.ratios(counting.count(flavour, "ours", url, tmp_path), stock)
+    show(flavour, "ours", ours)
     if os.environ.get("UPDATE_COST"):
-        counting.store(ours)
+        counting.store(flavour, ours)
     stored = counting.stored()
-    before = stored["figures"].get(counting.setting())
-    faults = counting.judge(ours, before, stored["tolerance"], stored["ceiling"])
+    before = stored["figures"].get(flavour, {}).get(counting.setting())
+    faults = counting.judge(ours, before, stored["tolerance"], stored["ceiling"][flavour])
     assert not faults, "\n".join(faults)
     if before is None:
         pytest.skip(f"ONLY THE CEILING WAS HELD: no figure is stored for {counting.setting()}")
 
 
-def test_two_coroutines_more_are_seen(
-    url: str, stock: dict[str, list[float]], tmp_path: Path
+def test_a_careless_guard_is_seen(
+    flavour: str, url: str, stock: dict[str, list[float]], tmp_path: Path
 ) -> None:
-    planted = counting.ratios(counting.count("planted", url, tmp_path), stock)
-    show("planted", planted)
+    """On asyncio two more coroutines a command, among threads a lock that is taken twice."""
+    planted = counting.ratios(counting.count(flavour, "planted", url, tmp_path), stock)
+    show(flavour, "planted", planted)
     like_stock = dict.fromkeys(planted, 1.0)
     ceiling = dict.fromkeys(planted, 2.0)
     faults = counting.judge(planted, like_stock, counting.stored()["tolerance"], ceiling)

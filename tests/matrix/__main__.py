@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +40,7 @@ WITH_SERVER = (
         f"tests/contract/test_{name}.py"
         for name in ("answers", "recovery", "transactions", "pubsub", "blocking", "unknown")
     ),
+    "tests/sync",
     "tests/test_readme.py",
 )
 FAST = (
@@ -46,9 +48,11 @@ FAST = (
     "tests/contract/test_answers.py",
     "tests/contract/test_transactions.py",
     "tests/contract/test_unknown.py",
+    "tests/sync/test_sockets.py",
     "tests/test_readme.py",
 )
 FAST_REDIS_PY = ("6.4", "7.4")
+FAST_PROCESSES = 2  # side by side: FAST hardly measures time
 SIM_RUNS = "100"
 CELL_SECONDS = 600
 
@@ -83,15 +87,19 @@ def main() -> int:
         ]
     FOLDER.mkdir(exist_ok=True)
     pythons = {HERE: Path(sys.executable)} if options.fast else environments(cells)
-    results: dict[Cell, Result | str] = {}
-    for cell in cells:
+
+    def become(cell: Cell) -> Result | str:
         python = pythons[cell.python]
         if isinstance(python, str):
-            results[cell] = python
-        else:
-            tests = WITHOUT_SERVER if cell.server == ALONE else WITH_SERVER
-            results[cell] = run(cell, python, FAST if options.fast else tests)
-        print(f"{cell.python} redis-py {cell.redis_py} {cell.server}:", _told(results[cell]))
+            return python
+        tests = WITHOUT_SERVER if cell.server == ALONE else WITH_SERVER
+        return run(cell, python, FAST if options.fast else tests)
+
+    results: dict[Cell, Result | str] = {}
+    with ThreadPoolExecutor(FAST_PROCESSES if options.fast else 1) as pool:
+        for cell, result in zip(cells, pool.map(become, cells), strict=True):
+            results[cell] = result
+            print(f"{cell.python} redis-py {cell.redis_py} {cell.server}:", _told(result))
     return report(results)
 
 

@@ -30,8 +30,8 @@ PLANTS = [
         "no fence",
         "No write that was sent before the outage lands after one that was replayed.",
         "core/fence.py",
-        "    named = [suspect for suspect in suspects if suspect.client_id]\n",
-        "    return True\n    named = [suspect for suspect in suspects if suspect.client_id]\n",
+        "    named = [suspect for suspect in here if suspect.client_id]\n",
+        "    return True\n    named = [suspect for suspect in here if suspect.client_id]\n",
         (FENCE + "test_delayed_by_the_network[valkey]",),
     ),
     Plant(
@@ -86,10 +86,9 @@ PLANTS = [
         "one connection's fence is taken for everybody's",
         "The replay waits for its own fence, not for another connection's that is still at it.",
         "flow/handshake.py",
-        "        allowed = yield from _drive(connection, fence(suspects, breaker.clock()))\n"
+        "        allowed = yield from _drive(connection, ask)\n"
         "        breaker.fenced(suspects, allowed)\n",
-        "        breaker.fenced(suspects, True)\n"
-        "        yield from _drive(connection, fence(suspects, breaker.clock()))\n",
+        "        breaker.fenced(suspects, True)\n        yield from _drive(connection, ask)\n",
         (FENCE + "test_another_connections_fence_is_not_ours[valkey]",),
     ),
     # -- exactly once, in order ---------------------------------------------------------------
@@ -290,9 +289,8 @@ PLANTS = [
         "gate opens before the journal is empty",
         "While the journal holds anything, nothing overtakes it.",
         "flow/recovery.py",
-        "        held = yield from link.driving(breaker.replay.run(fresh=link.fresh))\n",
-        "        breaker.open_gate()\n"
-        "        held = yield from link.driving(breaker.replay.run(fresh=link.fresh))\n",
+        "        held = yield from link.driving(replay)\n",
+        "        breaker.open_gate()\n        held = yield from link.driving(replay)\n",
         (RECOVERY + "test_a_write_during_the_drain_gets_its_real_reply[valkey-12]",),
     ),
     Plant(
@@ -602,7 +600,7 @@ PLANTS = [
         "RESP3 before the first handshake",
         "An answer is readable, whatever parser the connection has.",
         "seam/replies.py",
-        "            kind = _AsyncRESP3Parser\n",
+        "            kind = _FOR_RESP3.get(kind, kind)\n",
         "            pass\n",
         ("tests/unit/test_own_replies.py",),
     ),
@@ -628,7 +626,7 @@ PLANTS = [
     Plant(
         "a second cancellation is heard at once",
         "Nor does a call that is cancelled again while its handshake is being ended.",
-        "asyncio/ending.py",
+        "asyncio/driving.py",
         "            cancelled = error\n",
         "            raise\n",
         (CANCELLED + "[connect]",),
@@ -636,9 +634,9 @@ PLANTS = [
     Plant(
         "a cancelled probe keeps its permit",
         "The next call over an object probes, and not the one after a lease.",
-        "asyncio/objects.py",
-        "            breaker.give_back(permit, alive)\n",
-        "            alive and breaker.give_back(permit, alive)\n",
+        "flow/objects.py",
+        "        breaker.give_back(permit, alive)\n",
+        "        alive and breaker.give_back(permit, alive)\n",
         (CANCELLED + "[object_probe_with_nothing_queued]",),
     ),
     Plant(
@@ -652,7 +650,7 @@ PLANTS = [
     Plant(
         "a question about a hang is left over",
         "Where the loop ends, no task of ours is left that nobody has cancelled.",
-        "asyncio/connection.py",
+        "flow/receiver.py",
         "            breaker.check_hang_soon(",
         "            breaker.check_hang(",
         ("tests/sim/test_loop_ends.py::test_no_task_is_left_over[lost_reply_of_a_read]",),
@@ -660,7 +658,7 @@ PLANTS = [
     Plant(
         "a gap that PING has closed is not told",
         "Also where not the reader has connected anew, observers hear of the gap.",
-        "asyncio/subscriber.py",
+        "flow/subscriber.py",
         "        if self._heard_at is not None:\n",
         "        if False:\n",
         (FINDS + "test_a_gap_is_told_also_where_who_subscribes_has_connected_anew",),
@@ -669,7 +667,7 @@ PLANTS = [
     Plant(
         "a pop that an outage came over just waits",
         "A pop whose reply is lost is OutcomeUnknown, and never sent again.",
-        "asyncio/connection.py",
+        "flow/receiver.py",
         "isinstance(verdict, Repeat) or self._era == breaker.era",
         "True",
         (FINDS + "test_a_pop_that_an_outage_came_over_is_not_sent_again_by_redis_py",),
@@ -677,7 +675,7 @@ PLANTS = [
     Plant(
         "a pop whose own time is over just waits",
         "The same, while closed, as soon as the server owes it a reply.",
-        "asyncio/connection.py",
+        "flow/receiver.py",
         "overdue = 0 < rest[0].shape.block_ms <= ",
         "overdue = False and ",
         (FINDS + "test_a_pop_whose_own_time_is_over_has_lost_its_reply",),
@@ -685,7 +683,7 @@ PLANTS = [
     Plant(
         "a subscription gap begins when it is noticed",
         "What a subscriber may have missed lies between a gap's start and its end.",
-        "asyncio/subscriber.py",
+        "flow/subscriber.py",
         "self._heard_at or self.breaker.clock()",
         "self.breaker.clock()",
         (FINDS + "test_a_subscription_gap_begins_where_the_last_message_was_heard",),

@@ -22,6 +22,7 @@ def harvested(request: pytest.FixtureRequest) -> Harvest:
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
 def test_it_is_caught(plant: Plant, harvested: Harvest) -> None:
@@ -33,6 +34,7 @@ def test_it_is_caught(plant: Plant, harvested: Harvest) -> None:
 
 @pytest.mark.server
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(TIMEOUT)
 def test_without_a_bug_the_same_tests_are_green(harvested: Harvest) -> None:
     assert harvested.control.code == GREEN, harvested.control.output[-3000:]
@@ -40,6 +42,11 @@ def test_without_a_bug_the_same_tests_are_green(harvested: Harvest) -> None:
 
 def test_names_are_unique() -> None:
     assert len({plant.name for plant in PLANTS}) == len(PLANTS) >= 21
+
+
+def test_a_plant_in_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DoesNotFit):
+        sow(Plant("name", "promise", "file.py", "x = 1", "x = 2", ("tests",)), tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "x = 1\nx = 1\n"])

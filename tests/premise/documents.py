@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import ConnectionError
 
-from resilient_redis.asyncio import CommandRefused, OutcomeUnknown
+from resilient_redis import CommandRefused, OutcomeUnknown
 
 from .outages import AFTER, DRAIN, OUTAGE, Course
 

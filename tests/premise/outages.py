@@ -8,9 +8,9 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
-from resilient_redis.asyncio import RedisCircuitBreaker
 from resilient_redis.events import Event, StateChanged
 from tests.contract.recovery_helpers import until
+from tests.support.flavours import RedisCircuitBreaker
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
@@ -73,12 +73,16 @@ class Course:
 
     def __init__(self, breaker: RedisCircuitBreaker) -> None:
         self._breaker = breaker
+        self._loop = asyncio.get_running_loop()
         self.opened = asyncio.Event()
         self.closed = asyncio.Event()
         self.recovered = asyncio.Event()
 
     def hear(self, event: Event) -> None:
-        """The breaker's observer."""
+        """The breaker's observer, in whichever thread."""
+        self._loop.call_soon_threadsafe(self._heard, event)
+
+    def _heard(self, event: Event) -> None:
         if isinstance(event, StateChanged):
             if event.new == "OPEN":
                 self.opened.set()

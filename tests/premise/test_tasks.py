@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from resilient_redis.asyncio import ResilientRedis
 from tests.contract.recovery_helpers import guarded, until
+from tests.support.flavours import ResilientRedis
 from tests.support.servers import Rig
 
 from .documents import (
@@ -198,6 +198,7 @@ async def _a_task_of_its_own(client: Client) -> Any:
     return await asyncio.ensure_future(client.get("key"))
 
 
+@pytest.mark.asyncio_only("a thread calls and waits by itself: nobody else awaits for it")
 @pytest.mark.parametrize("read", [_wait_for, _gather, _a_task_of_its_own])
 @pytest.mark.parametrize("first", [False, True], ids=["while it is away", "as it goes away"])
 async def test_the_facade_knows_who_has_called(valkey_rig: Rig, read: Any, first: bool) -> None:

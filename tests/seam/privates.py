@@ -12,6 +12,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, NamedTuple
 
+import redis
 from redis.asyncio import Connection, ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import AbstractBackoff, NoBackoff
@@ -191,6 +192,12 @@ PRIVATE = [
         "ConnectionPool",
         "an instance attribute: a set",
         lambda: pool()._in_use_connections == set(),
+    ),
+    Private(
+        "_created_connections",
+        "redis.ConnectionPool",
+        "an instance attribute: a number",
+        lambda: redis.ConnectionPool()._created_connections == 0,
     ),
     Private(
         "_single_conn_lock",

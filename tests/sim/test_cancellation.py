@@ -22,6 +22,7 @@ SCENARIOS, POINTS = 68, 1900
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(60 + 60 * SEEDS)
 def test_nothing_is_left_of_a_call_that_was_cancelled() -> None:
     started = time.monotonic()

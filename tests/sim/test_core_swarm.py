@@ -32,6 +32,7 @@ def chunks(size: int = 500) -> Iterator[range]:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(SCHEDULES // 300 + 60)
 def test_no_schedule_breaks_the_replay() -> None:
     started = time.monotonic()

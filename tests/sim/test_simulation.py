@@ -42,6 +42,7 @@ def tell(report: Report) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.timeout(RUNS // 10 + 60)
 def test_no_run_breaks_the_contract() -> None:
     started = time.monotonic()

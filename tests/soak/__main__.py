@@ -13,14 +13,16 @@ from resilient_redis.cli.servers import REDIS, VALKEY
 
 from .report import diagnosis, dump, summary
 from .soak import Soak
+from .threads import ThreadSoak
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of faults, for each server")
+    parser.add_argument("--flavour", choices=("asyncio", "threads"), default="asyncio")
     parser.add_argument("--server", choices=(VALKEY, REDIS, "both"), default="both")
     parser.add_argument("--seed", help="what is done follows from it; not when it happens")
-    parser.add_argument("--rate", type=float, default=45.0, help="operations per second and task")
+    parser.add_argument("--rate", type=float, help="operations per second and task, or thread")
     parser.add_argument("--plain", action="store_true", help="no live line, the verdict only")
     parser.add_argument(
         "--dump", action="store_true", help="the course of events, also if all is well"
@@ -28,10 +30,11 @@ def main() -> int:
     options = parser.parse_args()
     seed = options.seed or f"{random.SystemRandom().randrange(10**6)}"
     servers = (VALKEY, REDIS) if options.server == "both" else (options.server,)
+    kind = ThreadSoak if options.flavour == "threads" else Soak
     failed = False
     for server in servers:
         print(f"soak of {server}, seed {seed}", flush=True)
-        soak = Soak(server, options.seconds, seed, options.rate)
+        soak = kind(server, options.seconds, seed, options.rate)
         report = asyncio.run(soak.run(_mute if options.plain else _tell))
         print(summary(report), flush=True)
         if options.dump or not report.ok:
@@ -39,7 +42,8 @@ def main() -> int:
             dump(report, path)
             print(diagnosis(report))
             failed = failed or not report.ok
-            print(f"the whole story is in {path}; again with --server {server} --seed {seed}")
+            again = f"--flavour {options.flavour} --server {server} --seed {seed}"
+            print(f"the whole story is in {path}; again with {again}")
     return 1 if failed else 0
 
 

@@ -15,33 +15,31 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from typing import Any, ClassVar
 
 from resilient_redis.asyncio import (
     MemoryJournal,
     RedisCircuitBreaker,
-    ResilientConnection,
-    ResilientSSLConnection,
 )
 from resilient_redis.cli.aof import Effect
 from resilient_redis.cli.history import History, Op, Outcome
 from resilient_redis.cli.oracle import check
 from resilient_redis.cli.verdict import Verdict
 from resilient_redis.events import EntryDeadLettered, Event
+from resilient_redis.flow.breaker import CircuitBreaker
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import ADMIN, PASSWORD, Rig, own_rig
 from tests.surface.tls import TlsProxy, self_signed
 
 from .chaos import Chaos
+from .clients import Kit, Tls, clients_of
 from .takers import GROUP, Listener, Producer, Taker
-from .workers import SHORT, Tally, Worker
+from .tally import Tally
+from .workers import SHORT, Worker
 
 TASKS = {"a": 14, "b": 12, "tls": 10}  # of each team; a taker and a listener come on top
 LONGEST_HOLD_MS = 3000.0  # no fault holds a request longer; see `chaos`
 RECOVERY = 25.0  # s; in which everything must be back without any traffic
-SOCKET_TIMEOUT = 1.5
 # What a kill -9 cannot take is enough here: the write to the file comes before the reply, the
 # fsync may wait. A disk that syncs in 5 ms would be all that is tested.
 FAST = ("--appendfsync", "no")
@@ -78,7 +76,7 @@ class Team:
     """Those who share a breaker. Another team stands for another process: no key in common."""
 
     name: str
-    breaker: RedisCircuitBreaker
+    breaker: CircuitBreaker
     clients: list[tuple[Any, int]] = field(default_factory=list)  # with their databases
     workers: list[Worker] = field(default_factory=list)
     taker: Taker | None = None
@@ -86,13 +84,16 @@ class Team:
 
 
 class Soak:
-    """`run` once."""
+    """`run` once. `rate`: operations per second and task."""
 
-    def __init__(self, flavour: str, seconds: float, seed: str, rate: float = 45.0) -> None:
+    usual_rate: ClassVar[float] = 45.0
+    wanted = 0  # acknowledged writes: it goes on for them, up to twice its time
+
+    def __init__(self, flavour: str, seconds: float, seed: str, rate: float | None = None) -> None:
         self.flavour = flavour
         self.seconds = seconds
         self.seed = seed
-        self.rate = rate
+        self.rate = self.usual_rate if rate is None else rate
         self.rng = random.Random(seed)
         self.history = History()
         self.tally = Tally()
@@ -123,21 +124,20 @@ class Soak:
 
     async def _soak(self, chaos: Chaos, tls: Tls | None, tell: Callable[[str], None]) -> None:
         self._make_teams(chaos, tls)
-        workers = [worker for team in self.teams for worker in team.workers]
-        calls = [worker.run(self._rate_of(worker), self._stopping) for worker in workers]
-        calls += self._others(chaos.rig)
-        tasks = [asyncio.ensure_future(call) for call in calls]
+        tasks = self._start(chaos.rig)
         start = time.monotonic()
         live = asyncio.ensure_future(self._live(chaos, start, tell))
         try:
             await chaos.run(start + self.seconds)
+            while self._so_far().acknowledged < self.wanted and self._lasts(start):
+                await chaos.run(time.monotonic() + 1.0)
             await chaos.heal()
             await asyncio.sleep(1.0)  # the tasks go on for a while
             self._stopping.set()
             await self._end(tasks)
             for team in self.teams:
-                assert team.listener is not None
-                await team.listener.end()
+                if team.listener is not None:
+                    await team.listener.end()
             await self._recover()
         finally:
             live.cancel()
@@ -145,31 +145,37 @@ class Soak:
                 task.cancel()
             await asyncio.wait([live, *tasks])
             for team in self.teams:
-                for client, _ in team.clients:
-                    await client.aclose()
-                    await client.connection_pool.disconnect()
-                if left := await team.breaker.aclose():
+                if left := await self._close(team):
                     self.problems.append(f"{team.name}: {left} acknowledged writes unapplied")
+
+    def _lasts(self, start: float) -> bool:
+        return time.monotonic() < start + 2 * self.seconds
+
+    def _start(self, rig: Rig) -> list[asyncio.Future[None]]:
+        workers = [worker for team in self.teams for worker in team.workers]
+        calls = [worker.run(self._rate_of(worker), self._stopping) for worker in workers]
+        return [asyncio.ensure_future(call) for call in calls + self._others(rig)]
+
+    async def _close(self, team: Team) -> int:
+        """Returns how many writes are left unapplied."""
+        for client, _ in team.clients:
+            await client.aclose()
+            await client.connection_pool.disconnect()
+        assert isinstance(team.breaker, RedisCircuitBreaker)
+        return await team.breaker.aclose()
+
+    def _so_far(self) -> Tally:
+        return self.tally
 
     def _make_teams(self, chaos: Chaos, tls: Tls | None) -> None:
         number = 0
         for name, tasks in TASKS.items():
-            rng = self.rng
-            breaker = RedisCircuitBreaker(
-                name=name,
-                failure_threshold=rng.choice((1, 3, 5)),
-                recovery_timeout=rng.choice((0.3, 1.0)),
-                deadline=rng.choice((0.3, 0.6, 1.0)),
-                probe_timeout=rng.choice((0.3, 1.0)),
-                drain_wait=rng.choice((0.05, 0.3, 1.0)),
-                batch_size=rng.choice((7, 50, 1000)),
-                journal=MemoryJournal(),
-            )
+            breaker = RedisCircuitBreaker(**self._options(name))
             if name == "tls" and tls is None:
                 continue
             breaker.add_observer(self._heard)
             over_tls = tls if name == "tls" else None
-            team = Team(name, breaker, _clients(chaos.proxy, breaker, over_tls))
+            team = Team(name, breaker, clients_of(Kit(), chaos.proxy, breaker, over_tls))
             for i in range(tasks):
                 rng = random.Random(f"{self.seed}:worker:{number}")
                 client, db = team.clients[i % len(team.clients)]
@@ -185,6 +191,20 @@ class Soak:
             team.taker = Taker(client, breaker, self.tally, rng)
             team.listener = Listener(client, breaker, chaos.rig.port, ADMIN, PASSWORD)
             self.teams.append(team)
+
+    def _options(self, name: str) -> dict[str, Any]:
+        """Those of a breaker."""
+        rng = self.rng
+        return {
+            "name": name,
+            "failure_threshold": rng.choice((1, 3, 5)),
+            "recovery_timeout": rng.choice((0.3, 1.0)),
+            "deadline": rng.choice((0.3, 0.6, 1.0)),
+            "probe_timeout": rng.choice((0.3, 1.0)),
+            "drain_wait": rng.choice((0.05, 0.3, 1.0)),
+            "batch_size": rng.choice((7, 50, 1000)),
+            "journal": MemoryJournal(),
+        }
 
     def _others(self, rig: Rig) -> list[Any]:
         """Who takes and who listens; the groups are made before anything goes wrong."""
@@ -203,7 +223,7 @@ class Soak:
         """Little in the second database: going to and fro makes a replay 60 times slower."""
         return self.rate / 5 if worker.db else self.rate
 
-    async def _end(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _end(self, tasks: list[asyncio.Future[None]]) -> None:
         done, late = await asyncio.wait(tasks, timeout=10.0)
         for task in done:
             task.result()
@@ -223,10 +243,11 @@ class Soak:
     async def _live(self, chaos: Chaos, start: float, tell: Callable[[str], None]) -> None:
         told: Counter[Outcome] = Counter()
         while True:
-            before, due = Counter(self.tally.outcomes), time.monotonic() + 1.0
+            before, due = Counter(self._so_far().outcomes), time.monotonic() + 1.0
             await asyncio.sleep(1.0)
             lag = time.monotonic() - due
-            told = Counter(self.tally.outcomes)
+            tally = self._so_far()
+            told = Counter(tally.outcomes)
             told.subtract(before)
             states = " ".join(
                 f"{team.breaker.state.lower()}/{team.breaker.pending}" for team in self.teams
@@ -234,16 +255,17 @@ class Soak:
             faults = ",".join(kind for kind, n in chaos.current.items() if n)
             counts = " ".join(f"{o.value[:3]} {n}" for o, n in sorted_by_name(told) if n)
             tell(
-                f"{time.monotonic() - start:6.1f}s {self.flavour:6} ack {self.tally.acknowledged}"
+                f"{time.monotonic() - start:6.1f}s {self.flavour:6} ack {tally.acknowledged}"
                 f" | {counts} | {states} | faults {chaos.fired.total()} [{faults}]"
                 + (f" | lag {lag:.2f}" if lag > 0.2 else "")
-                + (f" | WRONG {len(self.tally.wrong)}" if self.tally.wrong else "")
+                + (f" | WRONG {len(tally.wrong)}" if tally.wrong else "")
             )
 
     # -- what is found
 
     def _judge(self, rig: Rig, chaos: Chaos) -> Report:
         effects = rig.effects()
+        self.tally = self._so_far()
         shapes = self._judge_shapes(rig, effects)
         ops = [_loose(op) if op.id in self.tally.cancelled else op for op in self.history.ops()]
         counters: Counter[str] = Counter()
@@ -272,15 +294,15 @@ class Soak:
         """Elements, messages, transactions."""
         shapes: Counter[str] = Counter(transactions=len(self.tally.units))
         for team in self.teams:
-            assert team.taker is not None
-            assert team.listener is not None
+            if team.name == "tls":
+                shapes["over TLS"] = sum(op.key.startswith(b"tls:") for op in self.history)
+            if team.taker is None or team.listener is None:
+                continue
             self.problems += team.taker.judge(effects, rig.admin)
             self.problems += team.listener.judge()
             shapes["taken"] += len(team.taker.got)
             shapes["heard"] += len(team.listener.heard)
             shapes["gaps"] += len(team.listener.gaps)
-            if team.name == "tls":
-                shapes["over TLS"] = sum(op.key.startswith(b"tls:") for op in self.history)
         there = {arg for effect in effects for arg in effect.args[2:]}
         for unit in self.tally.units:
             if there & unit and not unit <= there:
@@ -307,14 +329,6 @@ class _Listener(logging.Handler):
         self.problems.append(f"logged: {logging.Formatter().format(record)}")
 
 
-@dataclass(frozen=True)
-class Tls:
-    """Where TLS is spoken, and whose certificate is shown there."""
-
-    port: int
-    certificate: Path
-
-
 @asynccontextmanager
 async def _tls_in_front_of(proxy: ChaosProxy) -> AsyncIterator[Tls | None]:
     """What is said over TLS passes the same faults. None where no certificate can be made."""
@@ -326,32 +340,6 @@ async def _tls_in_front_of(proxy: ChaosProxy) -> AsyncIterator[Tls | None]:
         certificate, key = self_signed(Path(place))
         async with TlsProxy(proxy.port, certificate, key) as tls:
             yield Tls(tls.port, certificate)
-
-
-def _clients(
-    proxy: ChaosProxy, breaker: RedisCircuitBreaker, tls: Tls | None
-) -> list[tuple[Any, int]]:
-    """Of each kind one: with retries and without, both databases, both protocols."""
-    common: dict[str, Any] = {
-        "connection_class": ResilientConnection,
-        "breaker": breaker,
-        "socket_timeout": SOCKET_TIMEOUT,
-    }
-    place: dict[str, Any] = {"host": "127.0.0.1", "port": proxy.port}
-    if tls is not None:
-        common["connection_class"] = ResilientSSLConnection
-        place = {"host": "127.0.0.1", "port": tls.port, "ssl_ca_certs": str(tls.certificate)}
-    with_retry = ConnectionPool(**common, **place, retry=Redis().get_retry(), max_connections=100)
-    few = BlockingConnectionPool(**common, **place, db=1, max_connections=2, timeout=5)
-    pools = [
-        (ConnectionPool(**common, **place, protocol=2), 0),
-        (ConnectionPool(**common, **place, db=1, protocol=3), 1),
-        (ConnectionPool(**common, **place, db=1, protocol=2, decode_responses=True), 1),
-        (ConnectionPool(**common, **place, protocol=3, health_check_interval=1), 0),
-        (few, 1),
-    ]
-    clients = [(Redis(connection_pool=with_retry), 0)]
-    return clients + [(Redis(connection_pool=pool), db) for pool, db in pools]
 
 
 def _verdict(ops: list[Op], effects: list[Effect]) -> Verdict:

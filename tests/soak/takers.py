@@ -20,7 +20,8 @@ from resilient_redis.cli.history import Kind
 from resilient_redis.events import Event, SubscriptionGap
 from tests.support.cancelling import cancelled_after
 
-from .workers import Tally, Worker, is_id, is_int, or_receipt
+from .tally import Tally
+from .workers import Worker, is_id, is_int, or_receipt
 
 QUEUES = 2
 GROUP = "takers"

@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import redis.exceptions
 
-from resilient_redis.asyncio import CommandRefused, OutcomeUnknown, Queued, RedisCircuitBreaker
+from resilient_redis import CommandRefused, OutcomeUnknown
 from resilient_redis.cli.history import Call, History, Kind, Outcome
+from resilient_redis.flow.breaker import CircuitBreaker
+from resilient_redis.receipt import Queued
 from tests.support.cancelling import cancelled_after
+
+from .tally import Tally
 
 Check = Callable[[Any], bool]
 
 LONG_MS, SHORT_MS = 60_000, 1500
 SHORT = ":short:"  # in the names of keys with the short time to live
 SHARED = 4  # lists, streams, sets and sorted sets; a task adds to half of them, reads the others
-CANCELLED_SHARE = 0.03
 
 
 def is_int(reply: Any) -> bool:
@@ -41,19 +43,6 @@ def is_id(reply: Any) -> bool:
 
 def or_receipt(check: Check) -> Check:
     return lambda reply: isinstance(reply, Queued) or check(reply)
-
-
-class Tally:
-    """What the tasks have been told so far."""
-
-    def __init__(self) -> None:
-        self.outcomes: Counter[Outcome] = Counter()
-        self.acknowledged = 0  # writes
-        self.errors: Counter[str] = Counter()  # raised, by class
-        self.wrong: list[str] = []  # answers that no server gives to that command
-        self.cancelled: set[int] = set()  # ids of operations whose caller went away
-        self.units: list[set[bytes]] = []  # what each transaction writes
-        self.while_held = 0  # values read while the server took no writes
 
 
 class Slot:
@@ -80,12 +69,14 @@ class Slot:
 class Worker:
     """One task: one operation after the other, at random times and of random kinds."""
 
+    cancelled_share = 0.03
+
     def __init__(
         self,
         number: int,
         client: Any,
         db: int,
-        breaker: RedisCircuitBreaker,
+        breaker: CircuitBreaker,
         history: History,
         tally: Tally,
         rng: random.Random,
@@ -345,7 +336,7 @@ class Worker:
     ) -> tuple[Outcome, Any]:
         """What the caller can conclude from the answer, or from the error in its place."""
         patience = None
-        if self.rng.random() < CANCELLED_SHARE:
+        if self.rng.random() < self.cancelled_share:
             patience = self.rng.choice((0.001, 0.005, 0.05, 0.3))
         by_hand = patience is not None and self.rng.random() < 0.5
         cut_short = cancelled_after if by_hand else asyncio.wait_for

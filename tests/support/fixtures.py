@@ -10,11 +10,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from resilient_redis.cli import servers
 from resilient_redis.cli.servers import REDIS, REDIS_6, VALKEY
 
 from .servers import Rig, Rigs
 
 SERVERS = os.environ.get("TEST_SERVERS", f"{VALKEY},{REDIS}").split(",")
+
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    # A server that comes back finds its port free: no other worker takes it meanwhile.
+    first, step = int(worker.removeprefix("gw")), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    servers.ports = servers.ports[first::step]
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection, ResilientRedis
 from tests.contract.helpers import CLOSED, Client, using
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection, ResilientRedis
 from tests.support.servers import Rig
 
 #: The quickest breaker: opens at the first failure, looks at the server every 10 ms.

@@ -12,22 +12,22 @@ from importlib.metadata import metadata, requires
 from inspect import Parameter
 from typing import Any
 
-import fakeredis
 import pytest
-from redis.asyncio import ConnectionPool, Redis
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import (
-    MemoryJournal,
-    Policy,
-    RedisCircuitBreaker,
-    ResilientConnection,
-    ResilientRedis,
-    Rule,
-)
+from resilient_redis import MemoryJournal, Policy, Rule
 from resilient_redis.cli.servers import free_port
 from resilient_redis.events import ProbeFailed, StateChanged
 from tests.contract.helpers import CLOSED, OPEN, events_of, using
+from tests.support.flavours import (
+    ConnectionPool,
+    FakeRedis,
+    Redis,
+    RedisCircuitBreaker,
+    ResilientConnection,
+    ResilientRedis,
+    real,
+)
 from tests.surface.helpers import Store
 
 POSITIONAL = {"redis_client": None, "failure_threshold": 5, "recovery_timeout": 10.0}
@@ -49,7 +49,7 @@ URL = "redis://127.0.0.1:1/0"
 
 
 def test_names_order_and_defaults() -> None:
-    parameters = inspect.signature(RedisCircuitBreaker).parameters
+    parameters = inspect.signature(real(RedisCircuitBreaker)).parameters
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     assert list(defaults.items()) == [*POSITIONAL.items(), *KEYWORDS.items()]
     for name, parameter in parameters.items():
@@ -61,13 +61,14 @@ def test_names_order_and_defaults() -> None:
 
 
 def test_the_docstring_explains_each_of_them() -> None:
-    text = RedisCircuitBreaker.__doc__ or ""
+    text = real(RedisCircuitBreaker).__doc__ or ""
     for name in (*POSITIONAL, *KEYWORDS):
         assert f"`{name}`" in text, name
     for default in ("10.0", "1.0 s", "default 5", "(20)", "1,000", '"resilient-redis:"'):
         assert default in text, default
 
 
+@pytest.mark.asyncio_only("about what is whose object: among threads the tests hold a shape of it")
 async def test_the_first_three_may_be_positional() -> None:
     store = Store()
     breaker = RedisCircuitBreaker(store, 2, 0.5)
@@ -167,7 +168,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 MADE: dict[str, Callable[[], Any]] = {
     "bare": RedisCircuitBreaker,
     "over a client": lambda: RedisCircuitBreaker(Redis.from_url(URL)),
-    "over fakeredis": lambda: RedisCircuitBreaker(fakeredis.FakeAsyncRedis()),
+    "over fakeredis": lambda: RedisCircuitBreaker(FakeRedis()),
     "over anything": lambda: RedisCircuitBreaker(Store()),
     "facade by URL": lambda: ResilientRedis.from_url(URL, failure_threshold=5),
     "facade by arguments": lambda: ResilientRedis(host="127.0.0.1", port=1),

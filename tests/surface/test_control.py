@@ -9,14 +9,14 @@ import time
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError
 from tenacity import wait_fixed
 
-from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker, ResilientConnection
+from resilient_redis import CommandRefused
 from resilient_redis.cli.servers import free_port
 from resilient_redis.events import ProbeFailed, StateChanged
 from tests.contract.helpers import CLOSED, OPEN, events_of, recovered, until, using
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection, real
 from tests.support.servers import Rig
 from tests.surface.helpers import QUICK, Store, aside, goes_down, guarded, nobody_listens, quick
 
@@ -95,12 +95,26 @@ async def test_reset_closes_without_a_probe() -> None:
     async with using(client, breaker):
         assert await client.get("k") is None
         assert (breaker.state, breaker.failures) == (OPEN, 2)
-        probes = breaker.snapshot().counters.get("probes", 0)
+        events = events_of(breaker)
         breaker.reset()
-        assert (breaker.state, breaker.failures) == (CLOSED, 0)
-        assert breaker.snapshot().counters.get("probes", 0) == probes
         assert await client.get("k") is None
-        assert breaker.state == OPEN
+        await until(lambda: len(events) >= 2)
+        moves = [(e.old, e.new, e.reason) for e in events if isinstance(e, StateChanged)]
+        assert moves[0] == (OPEN, CLOSED, "reset")
+        assert moves[1][:2] == (CLOSED, OPEN)
+
+
+@pytest.mark.server
+async def test_reset_does_not_wait_for_the_next_probe(valkey_rig: Rig) -> None:
+    """Recovery rests for half a minute; what is queued is replayed now."""
+    breaker = RedisCircuitBreaker(recovery_wait=wait_fixed(30))
+    async with guarded(valkey_rig, breaker) as (client, _):
+        breaker.force_open()
+        assert await client.set("k", "v") is True
+        await asyncio.sleep(0.05)  # it rests
+        breaker.reset()
+        await recovered(breaker, 2)
+        assert valkey_rig.admin.get("k") == "v"
 
 
 # -- "`flush_re_sync_queue() -> int` applied"
@@ -176,7 +190,7 @@ async def test_flush_over_any_object() -> None:
 
 
 def test_the_default_is_not_to_wait() -> None:
-    parameters = inspect.signature(RedisCircuitBreaker.aclose).parameters
+    parameters = inspect.signature(real(RedisCircuitBreaker).aclose).parameters
     assert parameters["drain_timeout"].default == 0.0
 
 

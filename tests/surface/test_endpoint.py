@@ -9,16 +9,18 @@ import weakref
 from typing import Any
 
 import pytest
-from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from resilient_redis.asyncio import (
+from tests.contract.helpers import CLOSED, OPEN, SECRET, recovered, until
+from tests.support.flavours import (
+    ConnectionPool,
+    Redis,
     RedisCircuitBreaker,
     ResilientConnection,
     ResilientUnixDomainSocketConnection,
+    real,
 )
-from tests.contract.helpers import CLOSED, OPEN, SECRET, recovered, until
 from tests.support.servers import Rig
 from tests.surface.helpers import guarded
 
@@ -39,7 +41,7 @@ async def test_one_breaker_serves_several_clients_and_databases(valkey_rig: Rig)
         async with other:
             valkey_rig.kill()
             assert await client.set("k", "zero") is True
-            assert breaker.state == OPEN
+            assert breaker.state != CLOSED
             assert await other.set("k", "three") is True
             assert breaker.pending == 2
             valkey_rig.restart()
@@ -208,7 +210,7 @@ def test_it_is_kept_when_its_event_loop_ends(valkey_rig: Rig) -> None:
 def test_a_bound_class_uses_its_breaker() -> None:
     breaker, other = RedisCircuitBreaker(name="a"), RedisCircuitBreaker(name="b")
     bound = ResilientConnection.bound_to(breaker)
-    assert issubclass(bound, ResilientConnection)
+    assert issubclass(bound, real(ResilientConnection))
     assert bound.__name__ == "ResilientConnection"
     assert bound(host="127.0.0.1", port=1).breaker is breaker
     # The class itself is as it was, and what is given explicitly wins.

@@ -11,24 +11,27 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ConstantBackoff
 
 import resilient_redis.errors
-from resilient_redis.asyncio import (
+from resilient_redis import (
     CommandRefused,
     JournalCorrupt,
     JournalFull,
     MemoryJournal,
     OutcomeUnknown,
-    Queued,
-    RedisCircuitBreaker,
     ReplyUnknown,
     ResilienceError,
-    ResilientConnection,
 )
 from tests.contract.helpers import recovered
+from tests.support.flavours import (
+    ConnectionPool,
+    Queued,
+    Redis,
+    RedisCircuitBreaker,
+    ResilientConnection,
+)
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 from tests.surface.helpers import QUICK, aside, facade, goes_down, guarded, quick

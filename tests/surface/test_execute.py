@@ -6,27 +6,33 @@ import contextlib
 from typing import Any
 from unittest.mock import AsyncMock
 
-import fakeredis
 import pytest
-from redis.asyncio import Connection, ConnectionPool, Redis
+import redis.asyncio
 from redis.exceptions import ConnectionError
 
-from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker, ResilientRedis
+from resilient_redis import CommandRefused
 from tests.contract.helpers import HALF_OPEN, OPEN
+from tests.support.flavours import (
+    ConnectionPool,
+    FakeRedis,
+    Redis,
+    RedisCircuitBreaker,
+    ResilientRedis,
+)
 from tests.support.servers import Rig
 from tests.surface.helpers import Store, aside, guarded, nobody_listens, quick
 
 # -- "A client is guarded at its connections only if its pool makes redis-py's own classes"
 
 
-class Refined(Connection):
+class Refined(redis.asyncio.Connection):
     """Adds something, and talks as redis-py's."""
 
     def repr_pieces(self) -> list[tuple[str, Any]]:
         return [("refined", True)]
 
 
-class Stranger(Connection):
+class Stranger(redis.asyncio.Connection):
     """Talks in its own way."""
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
@@ -34,13 +40,13 @@ class Stranger(Connection):
 
 
 def test_who_is_guarded_at_the_connections_and_who_is_not() -> None:
-    def over(connection_class: type[Connection]) -> Redis:
+    def over(connection_class: type[redis.asyncio.Connection]) -> Redis:
         return Redis(connection_pool=ConnectionPool(connection_class=connection_class))
 
     at_connections = [Redis(), over(Refined), Redis(ssl=True), Redis(unix_socket_path="/x.sock")]
     by_execute = [
-        fakeredis.FakeAsyncRedis(),
-        AsyncMock(spec=Redis),
+        FakeRedis(),
+        AsyncMock(spec=redis.asyncio.Redis),
         AsyncMock(),
         Store(),
         over(Stranger),
@@ -95,6 +101,7 @@ async def test_execute_without_a_client_is_a_value_error() -> None:
 # -- the façade over an object
 
 
+@pytest.mark.asyncio_only("about what is whose object: among threads the tests hold a shape of it")
 async def test_the_facade_over_an_object_is_execute() -> None:
     store = Store()
     breaker = quick(store)
@@ -140,6 +147,7 @@ class Piped(Store):
         return Pipe()
 
 
+@pytest.mark.asyncio_only("about an object whose methods are coroutines")
 async def test_a_strangers_pipeline_is_sent_whole_or_refused() -> None:
     store = Piped()
     client: Any = ResilientRedis(quick(store))

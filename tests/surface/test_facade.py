@@ -7,20 +7,21 @@ import logging
 from typing import Any
 
 import pytest
-from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import DataError
 
-from resilient_redis.asyncio import (
-    CommandRefused,
-    Policy,
+from resilient_redis import CommandRefused, Policy
+from tests.contract.helpers import CLOSED, OPEN, outcome, recovered
+from tests.support.flavours import (
+    ConnectionPool,
     Queued,
+    Redis,
     RedisCircuitBreaker,
     ResilientConnection,
     ResilientRedis,
+    real,
 )
-from tests.contract.helpers import CLOSED, OPEN, outcome, recovered
 from tests.support.servers import Rig
 from tests.surface.helpers import QUICK, Store, aside, facade, goes_down, guarded, quick
 
@@ -102,7 +103,7 @@ def test_from_pool() -> None:
     pool = ConnectionPool.from_url(URL)
     client = ResilientRedis.from_pool(pool, failure_threshold=1)
     assert client.connection_pool is pool
-    assert pool.connection_class is ResilientConnection
+    assert pool.connection_class is real(ResilientConnection)
 
 
 @pytest.mark.parametrize("way", ["from_url", "from_pool", "arguments"])
@@ -259,6 +260,7 @@ async def test_async_with_opens_and_closes(valkey_rig: Rig) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
+@pytest.mark.asyncio_only("redis.Redis is not awaited")
 @pytest.mark.server
 async def test_it_can_be_awaited_like_redis(valkey_rig: Rig) -> None:
     client = await ResilientRedis.from_url(valkey_rig.url)
@@ -267,6 +269,7 @@ async def test_it_can_be_awaited_like_redis(valkey_rig: Rig) -> None:
     await client.aclose()
 
 
+@pytest.mark.asyncio_only("counts tasks; no thread is left, say the fixtures")
 @pytest.mark.server
 async def test_aclose_returns_what_is_left_and_leaks_nothing(
     valkey_rig: Rig, caplog: pytest.LogCaptureFixture
@@ -303,6 +306,7 @@ async def test_close_is_aclose(valkey_rig: Rig) -> None:
     assert valkey_rig.connections() == 0
 
 
+@pytest.mark.asyncio_only("about an object whose methods are coroutines")
 async def test_aclose_over_an_object_closes_it_if_it_can_be_closed() -> None:
     class Closable(Store):
         closed = 0

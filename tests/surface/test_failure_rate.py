@@ -6,14 +6,13 @@ import random
 from collections import deque
 
 import pytest
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError, ResponseError
 
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection
 from resilient_redis.core.breaker import Breaker, Cause
 from resilient_redis.core.rate import BUCKETS, FailureRate
 from resilient_redis.events import StateChanged
 from tests.contract.helpers import CLOSED, OPEN, events_of, outcome, recovered
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 from tests.surface.helpers import Store, aside, no_answer

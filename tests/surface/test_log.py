@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
-from resilient_redis.asyncio import RedisCircuitBreaker, ResilientConnection, ResilientRedis
 from tests.contract.helpers import outcome, recovered, until
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection, ResilientRedis
 from tests.support.servers import Rig
 from tests.surface.helpers import QUICK, aside, goes_down, guarded, quick
 

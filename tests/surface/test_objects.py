@@ -16,16 +16,9 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from resilient_redis.asyncio import (
-    COUNTERS,
-    CommandRefused,
-    JournalFull,
-    MemoryJournal,
-    Policy,
-    RedisCircuitBreaker,
-    Rule,
-)
+from resilient_redis import COUNTERS, CommandRefused, JournalFull, MemoryJournal, Policy, Rule
 from tests.contract.helpers import CLOSED, OPEN
+from tests.support.flavours import RedisCircuitBreaker
 from tests.surface.helpers import Store, no_answer, nobody_listens, quick
 
 
@@ -256,6 +249,7 @@ async def test_what_is_no_outage_passes_as_it_is(error: Exception) -> None:
     assert getattr(error, "queued", False) is False
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 async def test_a_mistake_of_the_callers_and_a_cancellation_are_no_outage() -> None:
     store = Store()
     breaker = quick(store)

@@ -9,9 +9,10 @@ import fakeredis
 import pytest
 from redis.exceptions import ConnectionError
 
-from resilient_redis.asyncio import CommandRefused, RedisCircuitBreaker, ResilientRedis
+from resilient_redis import CommandRefused
 from resilient_redis.events import ReplayFinished, StateChanged
-from tests.contract.helpers import CLOSED, HALF_OPEN, OPEN, events_of
+from tests.contract.helpers import CLOSED, HALF_OPEN, OPEN, events_of, until
+from tests.support.flavours import FakeRedis, RedisCircuitBreaker, ResilientRedis
 from tests.surface.helpers import Store, aside, no_answer, nobody_listens
 from tests.surface.test_objects import call, fails
 
@@ -94,8 +95,7 @@ async def test_half_open_lets_one_call_through() -> None:
         return "real"
 
     probe = asyncio.create_task(breaker.execute("get", slow, "k"))
-    await asyncio.sleep(0.01)
-    assert breaker.state == HALF_OPEN
+    await until(lambda: breaker.state == HALF_OPEN)
     assert await asyncio.gather(*(breaker.execute("get", slow, "k") for _ in range(50))) == (
         [None] * 50
     )
@@ -121,6 +121,7 @@ async def test_a_failed_probe_opens_at_once() -> None:
     assert len(store.calls) == calls
 
 
+@pytest.mark.asyncio_only("a thread cannot be cancelled; see tests/sync/test_interrupted.py")
 async def test_a_cancelled_probe_gives_its_permit_back() -> None:
     store = Store()
     breaker = await down(store)
@@ -310,7 +311,7 @@ async def test_a_method_that_the_client_does_not_have_is_a_dead_letter() -> None
 @pytest.mark.parametrize("decode", [False, True])
 async def test_fakeredis_goes_away_and_comes_back(decode: bool) -> None:
     server = fakeredis.FakeServer()
-    fake = fakeredis.FakeAsyncRedis(server=server, decode_responses=decode)
+    fake = FakeRedis(server=server, decode_responses=decode)
     client: Any = ResilientRedis(
         RedisCircuitBreaker(fake, failure_threshold=2, recovery_timeout=60.0)
     )

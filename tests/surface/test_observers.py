@@ -8,9 +8,9 @@ from dataclasses import FrozenInstanceError, fields
 
 import pytest
 
-from resilient_redis.asyncio import RedisCircuitBreaker
 from resilient_redis.events import Event, StateChanged
 from tests.contract.helpers import events_of, recovered
+from tests.support.flavours import RedisCircuitBreaker
 from tests.support.servers import Rig
 from tests.surface.helpers import guarded
 

@@ -6,10 +6,8 @@ import asyncio
 from typing import Any, get_args
 
 import pytest
-from redis.asyncio import Redis
 
-from resilient_redis import policy as policy_module
-from resilient_redis.asyncio import (
+from resilient_redis import (
     COUNTERS,
     READS,
     TAKES,
@@ -17,12 +15,11 @@ from resilient_redis.asyncio import (
     CommandRefused,
     MemoryJournal,
     Policy,
-    Queued,
-    RedisCircuitBreaker,
-    ResilientConnection,
     Rule,
 )
+from resilient_redis import policy as policy_module
 from tests.contract.helpers import outcome, recovered
+from tests.support.flavours import Queued, Redis, RedisCircuitBreaker, ResilientConnection
 from tests.support.servers import Rig
 from tests.surface.helpers import aside, guarded, quick
 

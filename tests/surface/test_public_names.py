@@ -24,6 +24,7 @@ COMMON = {
 FLAVOURED = {
     *("RedisCircuitBreaker", "ResilientConnection", "ResilientRedis"),
     *("ResilientSSLConnection", "ResilientUnixDomainSocketConnection"),
+    *("ResilientSentinelManagedConnection", "ResilientSentinelManagedSSLConnection"),
 }
 MODULES = [resilient_redis, resilient_redis.asyncio]
 
@@ -84,6 +85,7 @@ MEMBERS = {
     "RedisCircuitBreaker": "state failures pending dead_letters snapshot add_observer force_open "
     "reset flush_re_sync_queue aclose execute take_client guards_object",
     "ResilientConnection": "bound_to",
+    "ResilientSentinelManagedConnection": "bound_to",
     "ResilientRedis": "from_url from_pool aclose close initialize",
     "Policy": "cache store",
     "Queued": "settled result on_settled",

@@ -11,8 +11,9 @@ import pytest
 
 import resilient_redis
 import resilient_redis.asyncio
-from resilient_redis.asyncio import RedisCircuitBreaker, ReplyUnknown
+from resilient_redis import ReplyUnknown
 from tests.contract.helpers import recovered
+from tests.support.flavours import Queued, RedisCircuitBreaker
 from tests.support.servers import Rig
 from tests.surface.helpers import aside, facade, guarded, quick
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.server
 
 
 def test_the_exported_class_has_it() -> None:
-    assert hasattr(resilient_redis.asyncio.Queued, "outcome")
+    assert hasattr(Queued, "outcome")
 
 
 async def test_what_a_receipt_is(valkey_rig: Rig) -> None:
@@ -28,7 +29,7 @@ async def test_what_a_receipt_is(valkey_rig: Rig) -> None:
         breaker.force_open()
         receipt: Any = await client.rpush("l", "value")
         assert not isinstance(receipt, (str, int, bytes))
-        assert isinstance(receipt, resilient_redis.asyncio.Queued)
+        assert isinstance(receipt, Queued)
         assert receipt == "OK"
         assert (receipt.seq, receipt.command, receipt.settled) == (1, "RPUSH", False)
         assert repr(receipt) == str(receipt) == "<Queued RPUSH seq=1 queued>"
@@ -153,6 +154,7 @@ async def test_a_cancelled_waiter_disturbs_nobody(valkey_rig: Rig) -> None:
         await recovered(breaker)
 
 
+@pytest.mark.asyncio_only("about what is whose object: among threads the tests hold a shape of it")
 async def test_outcome_by_default_waits_for_as_long_as_it_takes(valkey_rig: Rig) -> None:
     async with guarded(valkey_rig, quick()) as (client, breaker):
         breaker.force_open()

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError, ResponseError
 
-from resilient_redis.asyncio import CommandRefused, MemoryJournal, RedisCircuitBreaker
+from resilient_redis import CommandRefused, MemoryJournal
 from resilient_redis.events import StateChanged
 from tests.contract.helpers import CLOSED, HALF_OPEN, OPEN, events_of, outcome, recovered, until
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 from tests.surface.helpers import Store, aside, goes_down, guarded, nobody_listens, quick
@@ -71,10 +72,6 @@ async def test_the_three_states(valkey_rig: Rig) -> None:
 
 
 async def connected(proxy: ChaosProxy, breaker: RedisCircuitBreaker) -> Any:
-    from redis.asyncio import Redis
-
-    from resilient_redis.asyncio import ResilientConnection
-
     client = Redis.from_url(proxy.url, connection_class=ResilientConnection, breaker=breaker)
     await client.exists("warm")
     return client

@@ -8,23 +8,25 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import fakeredis
 import pytest
-from redis.asyncio import Redis
 from redis.exceptions import ConnectionError
 
-from resilient_redis.asyncio import (
+from resilient_redis import (
     CommandRefused,
     JournalFull,
     MemoryJournal,
     OutcomeUnknown,
-    RedisCircuitBreaker,
-    ResilientConnection,
-    ResilientRedis,
     Tracker,
     track,
 )
 from tests.contract.helpers import outcome, recovered
+from tests.support.flavours import (
+    FakeRedis,
+    Redis,
+    RedisCircuitBreaker,
+    ResilientConnection,
+    ResilientRedis,
+)
 from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 from tests.surface.helpers import Store, aside, facade, guarded, nobody_listens, quick
@@ -219,7 +221,7 @@ async def test_each_command_of_a_pipeline_counts(door: Callable[..., Made]) -> N
 
 
 def by_fakeredis(**options: Any) -> Made:
-    client = ResilientRedis(quick(fakeredis.FakeAsyncRedis(), **options))
+    client = ResilientRedis(quick(FakeRedis(), **options))
     return client, client.breaker
 
 

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
 
-from resilient_redis.asyncio import (
-    CommandRefused,
+from resilient_redis import CommandRefused
+from tests.contract.helpers import CLOSED, HALF_OPEN, OPEN, recovered
+from tests.support.flavours import (
+    BlockingConnectionPool,
+    ConnectionPool,
     Queued,
+    Redis,
     RedisCircuitBreaker,
     ResilientConnection,
     ResilientRedis,
 )
-from tests.contract.helpers import CLOSED, HALF_OPEN, OPEN, recovered
 from tests.support.servers import Rig
 from tests.surface.helpers import aside, goes_down
 

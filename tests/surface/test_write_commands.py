@@ -6,20 +6,14 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 import resilient_redis
-from resilient_redis.asyncio import (
-    WRITE_COMMANDS,
-    CommandRefused,
-    RedisCircuitBreaker,
-    ResilientConnection,
-    ResilientRedis,
-)
+from resilient_redis import WRITE_COMMANDS, CommandRefused
 from resilient_redis.core.command import Kind
 from tests.breadth.calls import EXCLUDED, Sample, methods
 from tests.breadth.calls import samples as all_samples
 from tests.contract.helpers import outcome
+from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnection, ResilientRedis
 from tests.surface.helpers import Store, aside, quick
 
 URL = "redis://127.0.0.1:1/0"
@@ -106,6 +100,7 @@ def doors() -> dict[str, tuple[Any, RedisCircuitBreaker]]:
     }
 
 
+@pytest.mark.asyncio_only("the catalog is the same for both")
 @pytest.mark.parametrize("door", ["facade", "connection", "execute"])
 async def test_each_of_them_is_queued_and_no_other_is(
     door: str, samples: dict[str, Sample]

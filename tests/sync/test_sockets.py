@@ -92,6 +92,18 @@ def test_monitor_waits_longer_than_a_slice(valkey_rig: Rig, make: Make) -> None:
     assert client.get("k") == b"v"
 
 
+def test_a_reply_that_was_looked_at_is_read(valkey_rig: Rig, make: Make) -> None:
+    """Before redis-py 8 `can_read` takes it out of the reader, at the second time."""
+    client = make(valkey_rig.port, RedisCircuitBreaker(), socket_timeout=1)
+    connection = client.connection_pool.get_connection()
+    for value in (1, 2):
+        connection.send_command("INCR", "n")
+        assert connection.can_read(1)
+        assert connection.can_read(0)
+        assert connection.read_response() == value
+    client.connection_pool.release(connection)
+
+
 def test_a_value_larger_than_any_buffer(rig: Rig, make: Make) -> None:
     client = make(rig.port, RedisCircuitBreaker(deadline=0.5))
     value = b"x" * 30_000_000

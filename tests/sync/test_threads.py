@@ -86,7 +86,7 @@ def test_kills_and_freezes_under_load(rig: Rig, make: Make) -> None:
 
 
 def test_one_probe_for_all_threads(valkey_rig: Rig, make: Make) -> None:
-    breaker = RedisCircuitBreaker(failure_threshold=3, recovery_timeout=0.2)
+    breaker = RedisCircuitBreaker(failure_threshold=3, recovery_timeout=0.2, name="one-probe")
     client = make(valkey_rig.port, breaker)
     client.ping()
     valkey_rig.kill()
@@ -101,11 +101,11 @@ def test_one_probe_for_all_threads(valkey_rig: Rig, make: Make) -> None:
     began = time.monotonic()
     time.sleep(0.5)
     assert breaker.counters["probes"] - probes <= (time.monotonic() - began) / 0.05 + 1
-    recovering = [t for t in threading.enumerate() if t.name.endswith("-recovery")]
+    recovering = [t for t in threading.enumerate() if t.name == "one-probe-recovery"]
     assert len(recovering) == 1
     valkey_rig.restart()
     until(lambda: breaker.state == "CLOSED")
-    until(lambda: not any(t.name.endswith("-recovery") for t in threading.enumerate()))
+    until(lambda: not any(t.name == "one-probe-recovery" for t in threading.enumerate()))
 
 
 def test_observers_are_told_in_order_and_may_use_the_client(valkey_rig: Rig, make: Make) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -42,9 +42,13 @@ class World:
         self.limbo: list[tuple[Client, list[tuple[bytes, ...]]]] = []  # held back by the network
         self.copies: list[list[tuple[bytes, ...]]] = []  # batches that may arrive once more
         self.past: list[dict[Any, Any]] = []
-        self.vanished = self.went_back = self.losses = 0
+        self.vanished = self.went_back = self.losses = self.failovers = 0
+        self.settled: set[int] = set()  # so far
+        self.confirmed: Callable[[], set[int]] = set  # replied to, and not settled yet
+        self.at_failover: set[int] = set()  # settled by then
         # What may happen, as probabilities per command.
         self.loss = self.delay = self.copy = self.vanish = self.rollback = self.hold = 0.0
+        self.failover = 0.0
 
     def happens(self) -> None:
         """Between any two commands of the recovery connection."""
@@ -58,9 +62,16 @@ class World:
             for slot in [slot for slot in server.data if slot[1] == W]:
                 del server.data[slot]
                 server._touch(slot)
-        if self.rollback:
-            if rng.random() < 0.1:
+        if self.rollback or self.failover:
+            if rng.random() < 0.1 or not self.past:
                 self.past.append(copy.deepcopy(server.data))
+            if rng.random() < self.failover:
+                # A replica is promoted, which is behind; no byte for the old master reaches it.
+                self.failovers += 1
+                self.at_failover |= self.settled | self.confirmed()
+                self.past = [rng.choice(self.past)]  # the rest never was on this one
+                server.restore(self.past[0])
+                raise Lost
             if self.past and rng.random() < self.rollback:
                 self.went_back += 1
                 server.restore(rng.choice(self.past))
@@ -139,7 +150,8 @@ class Connection:
         raise Lost
 
     def replay(self, replay: Replay) -> str | None:
-        held: str | None = self.drive(replay.run(fresh=self.fresh))
+        server = str(self.world.failovers)
+        held: str | None = self.drive(replay.run(fresh=self.fresh, server=server))
         self.fresh = False
         return held
 
@@ -157,7 +169,8 @@ class Connection:
 class Heard:
     """The listener."""
 
-    def __init__(self) -> None:
+    def __init__(self, settled: set[int]) -> None:
+        self.settled = settled
         self.order: list[int] = []
         self.replies: dict[int, Any] = {}
         self.letters: dict[int, str] = {}
@@ -165,14 +178,17 @@ class Heard:
 
     def applied(self, entry: Entry, reply: Any) -> None:
         self.order.append(entry.seq)
+        self.settled.add(entry.seq)
         self.replies[entry.seq] = reply
 
     def applied_in_a_row(self, first: int, replies: Sequence[Any]) -> None:
         self.order += range(first, first + len(replies))
+        self.settled |= set(range(first, first + len(replies)))
         self.replies.update(enumerate(replies, first))
 
     def dead_letter(self, entry: Entry, reason: str, error: ReplyError | None) -> None:
         self.order.append(entry.seq)
+        self.settled.add(entry.seq)
         self.letters[entry.seq] = reason
 
     def lost_data(self, confirmed: int, found: int) -> None:
@@ -196,7 +212,7 @@ class Run:
         for name, chance in chances.items():
             setattr(self.world, name, chance)
         self.journal = MemoryJournal()
-        self.heard = Heard()
+        self.heard = Heard(self.world.settled)
         self.sessions = iter(range(1_000_000))
         self.replay = Replay(
             self.journal,
@@ -208,6 +224,7 @@ class Run:
             wall_ms=lambda: 0,
         )
         self.replay.mode = mode
+        self.world.confirmed = self.confirmed
         self.written: dict[int, tuple[int, tuple[bytes, ...]]] = {}
         self.special = rng.random() < 0.3
         for _ in range(rng.randint(1, 12)):
@@ -229,6 +246,11 @@ class Run:
         assert self.journal.append([write(*args)], 0.0, db) == n
         self.written[n] = (db, args)
 
+    def confirmed(self) -> set[int]:
+        last = self.replay._last
+        pieces = [] if last is None else last[0].pieces
+        return {seq for piece in pieces for seq in range(piece.seq, piece.last + 1)}
+
     def play(self) -> Run:
         connection: Connection | None = None
         for _ in range(2000):
@@ -248,6 +270,7 @@ class Run:
                 connection = None
         assert not len(self.journal), "the drain does not end"
         self.world.loss = self.world.rollback = self.world.hold = self.world.vanish = 0.0
+        self.world.failover = 0.0
         self.server.held = None
         assert connection is not None
         connection.drive(self.replay.cleanup())
@@ -266,13 +289,15 @@ class Run:
                 assert numbers == sorted(set(numbers)), f"twice, or out of order: {numbers}"
                 gone = set(here) - set(numbers)
                 if not world.went_back:
-                    assert gone <= set(heard.letters), f"lost: {gone}"
+                    # With its master Redis itself loses what it had not replicated.
+                    assert gone <= set(heard.letters) | world.at_failover, f"lost: {gone}"
                 for n in numbers:
                     reply = heard.replies.get(n)
-                    assert reply is None or world.went_back or reply == numbers.index(n) + 1
+                    old = world.went_back or world.failovers
+                    assert reply is None or old or reply == numbers.index(n) + 1
             elif key == b"k" and here and not world.went_back:
                 last = [n for n in here if n not in heard.letters]
-                if last:
+                if last and last[-1] not in world.at_failover:
                     assert found == b"%d" % last[-1]
         if not self.world.vanished and not world.went_back:
             assert not [n for n, why in heard.letters.items() if why == "watermark"]
@@ -294,6 +319,8 @@ CHANCES: dict[str, dict[str, float]] = {
     "copied": {"loss": 0.04, "delay": 0.3, "copy": 0.06},
     "vanishes": {"loss": 0.05, "delay": 0.3, "copy": 0.03, "vanish": 0.03},
     "went back": {"loss": 0.03, "rollback": 0.02},
+    "failover": {"loss": 0.03, "delay": 0.3, "failover": 0.02},
+    "failover and held": {"loss": 0.03, "failover": 0.02, "hold": 0.05},
     "held": {"loss": 0.03, "delay": 0.3, "hold": 0.05},
     "everything": {"loss": 0.04, "delay": 0.5, "copy": 0.03, "vanish": 0.02, "hold": 0.02},
 }

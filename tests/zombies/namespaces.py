@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 SERVER_ADDRESS, CLIENT_ADDRESS = "192.0.2.1", "192.0.2.2"
+SERVER_MAC = "02:00:00:00:00:01"  # a locally administered one
 _NEW_NET = 0x40000000  # CLONE_NEWNET, setns(2)
 
 
@@ -37,6 +38,11 @@ class Network:
         for name, address in ((self.server, SERVER_ADDRESS), (self.client, CLIENT_ADDRESS)):
             _ip("-n", name, "address", "add", f"{address}/30", "dev", self._cable)
             _ip("-n", name, "link", "set", self._cable, "up")
+        # Else the client's kernel asks for it anew after a cut (ARP), and keeps what it has sent
+        # meanwhile, also of a socket that was reset, until it is answered.
+        known = ("lladdr", SERVER_MAC, "nud", "permanent", "dev", self._cable)
+        _ip("-n", self.server, "link", "set", self._cable, "address", SERVER_MAC)
+        _ip("-n", self.client, "neigh", "replace", SERVER_ADDRESS, *known)
 
     def remove(self) -> None:
         for name in (self.server, self.client):

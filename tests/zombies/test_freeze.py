@@ -81,11 +81,13 @@ async def zombies_of_a_freeze(rig: Rig) -> int:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 async def test_nothing_old_lands_behind_the_fence(rig: Rig) -> None:
     assert await zombies_of_a_freeze(rig) == 0
 
 
 @pytest.mark.server
+@pytest.mark.alone
 async def test_without_the_fence_it_does(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_fence(*_: object) -> Generator[Any, Any, bool]:
         yield from ()

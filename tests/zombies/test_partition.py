@@ -89,6 +89,7 @@ async def _zombies(island: Island, enough: int) -> set[bytes]:
 
 
 @pytest.mark.server
+@pytest.mark.alone
 async def test_no_write_of_ours_is_delivered_after_the_heal(island: Island) -> None:
     breaker = RedisCircuitBreaker(failure_threshold=5, recovery_timeout=0.2, probe_timeout=0.3)
     clients = _clients(island, connection_class=ResilientConnection, breaker=breaker)
@@ -115,6 +116,7 @@ async def test_no_write_of_ours_is_delivered_after_the_heal(island: Island) -> N
 
 
 @pytest.mark.server
+@pytest.mark.alone
 async def test_plain_redis_py_shows_that_this_network_makes_zombies(island: Island) -> None:
     clients = _clients(island, retry=Retry(NoBackoff(), 0))
     for client in clients:

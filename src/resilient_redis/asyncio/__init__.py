@@ -20,6 +20,10 @@ from .connection import (
     ResilientSSLConnection,
     ResilientUnixDomainSocketConnection,
 )
+from .sentinel import (
+    ResilientSentinelManagedConnection,
+    ResilientSentinelManagedSSLConnection,
+)
 
 __all__ = [
     "COUNTERS",
@@ -40,6 +44,8 @@ __all__ = [
     "ResilientConnection",
     "ResilientRedis",
     "ResilientSSLConnection",
+    "ResilientSentinelManagedConnection",
+    "ResilientSentinelManagedSSLConnection",
     "ResilientUnixDomainSocketConnection",
     "Rule",
     "Tracker",

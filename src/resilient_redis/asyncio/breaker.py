@@ -60,6 +60,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._recovery: asyncio.Task[None] | None = None
         self._hang_check: asyncio.Task[None] | None = None
+        self._soon: asyncio.TimerHandle | None = None  # until a hang check
         self._waiting: set[asyncio.Future[None]] = set()
         self._resting: asyncio.Future[None] | None = None
 
@@ -117,7 +118,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop = loop
-            self.timer = self._recovery = self._hang_check = self._resting = None
+            self.timer = self._recovery = self._hang_check = self._soon = self._resting = None
             self._waiting = set()
             self.connections = weakref.WeakSet()
             if self.object is not None:
@@ -157,14 +158,13 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     async def open_link(self) -> Link:
         assert self.template is not None
-        link = Link(self.template.make(), self.template.timeout)
-        await run(link.opening(self.clock))
-        return link
+        return await run(Link.opened(self.template, self.clock))
 
     async def _end_all(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        for timer in (self.timer, self._soon):
+            if timer is not None:
+                timer.cancel()
+        self.timer = self._soon = None
         replaying = self.object.replaying if self.object is not None else None
         for task in (self._recovery, self._hang_check, replaying):
             if task is not None:
@@ -236,11 +236,13 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     def check_hang_soon(self, since: float) -> None:
         # Where the task is cancelled because the loop ends, a new one would be left behind.
-        def ask() -> None:
-            if not self._closed:
-                self.check_hang(since)
+        loop = self.adopt()
+        if self._soon is None and not self._closed:
+            self._soon = loop.call_later(self.deadline / 20, self._check_late, since)
 
-        self.adopt().call_later(self.deadline / 20, ask)
+    def _check_late(self, since: float) -> None:
+        self._soon = None
+        self.check_hang(since)
 
     async def hang_verdict(self) -> None:
         if self._hang_check is not None and not self._hang_check.done():
@@ -250,9 +252,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         era, asked, found = self.era, self.clock(), None
         assert self.template is not None
         try:
-            await asyncio.wait_for(
-                run(Link(self.template.make(), self.template.timeout).asking()), seconds
-            )
+            await asyncio.wait_for(run(self.template.asking(Link, seconds)), seconds)
         except Exception as error:  # noqa: BLE001 - it is classified, and nobody awaits this task
             found = error
         self._asked(era, asked, found)

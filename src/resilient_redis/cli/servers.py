@@ -116,18 +116,24 @@ def _can_start(flavour: str) -> bool:
     return True
 
 
-def free_port() -> int:
-    """A free port below the ephemeral range.
-
-    A client that knocks on a dead server's port of the ephemeral range can be given that very
-    port as its own end, and is then connected to itself (TCP simultaneous open).
-    """
+def _below_the_ephemeral() -> range:
     low = 32768
     limits = Path("/proc/sys/net/ipv4/ip_local_port_range")
     if limits.exists():
         low = int(limits.read_text().split()[0])
+    return range(max(1024, min(15000, low - 5000)), max(low, 6000))
+
+
+#: What `free_port` chooses from. A client that knocks on a dead server's port of the ephemeral
+#: range can be given that very port as its own end, and is then connected to itself (TCP
+#: simultaneous open).
+ports = _below_the_ephemeral()
+
+
+def free_port() -> int:
+    """A free one of `ports`."""
     for _ in range(200):
-        port = random.randrange(max(1024, min(15000, low - 5000)), max(low, 6000))
+        port = random.choice(ports)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

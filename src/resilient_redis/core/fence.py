@@ -6,6 +6,10 @@ over newer ones: 50 of 50 with a plain close, 100 of 100 with a frozen server; w
 
 Ids start again with the server, so an id from before a restart may be someone else's: a
 connection is killed only if its address is the one that the server told us and its age fits.
+
+Ids are each server's own. Where Sentinel has named another master, the connections of the old one
+are not looked for there: nothing on it can land on the new one, and what lands late on the old one
+goes with it when it is made a replica.
 """
 
 from __future__ import annotations
@@ -29,12 +33,14 @@ MAX_SUSPECTS = 10_000
 class Identity:
     """A connection as the server knows it: CLIENT INFO's id and addr, and since when.
 
-    The id is 0 where the ACL forbids to ask.
+    The id is 0 where the ACL forbids to ask. `server`: whose id it is, where one endpoint may be
+    several servers, one after the other; else "".
     """
 
     client_id: int
     addr: str
     since: float
+    server: str = ""
 
 
 def fields_of(line: str) -> dict[str, str]:
@@ -42,12 +48,12 @@ def fields_of(line: str) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in line.split() if "=" in pair)
 
 
-def identity_of(info: bytes | str, now: float) -> Identity | None:
+def identity_of(info: bytes | str, now: float, server: str = "") -> Identity | None:
     """What CLIENT INFO tells (https://redis.io/docs/latest/commands/client-info/)."""
     fields = fields_of(info if isinstance(info, str) else info.decode(errors="replace"))
     if not fields.get("id", "").isdigit() or "addr" not in fields:
         return None
-    return Identity(int(fields["id"]), fields["addr"], now - float(fields.get("age", 0)))
+    return Identity(int(fields["id"]), fields["addr"], now - float(fields.get("age", 0)), server)
 
 
 def still_there(line: str, known: dict[int, Identity], now: float) -> Identity | None:
@@ -61,13 +67,14 @@ def still_there(line: str, known: dict[int, Identity], now: float) -> Identity |
     return identity
 
 
-def fence(suspects: list[Identity], now: float) -> Dialogue[bool]:
-    """Kills those of `suspects` that still live at the server.
+def fence(suspects: list[Identity], now: float, server: str = "") -> Dialogue[bool]:
+    """Kills those of `suspects` that still live at `server`, to which this is said.
 
     Returns False where the ACL forbids it; then two PING rounds have passed instead, so that what
     a live server had already read is done.
     """
-    named = [suspect for suspect in suspects if suspect.client_id]
+    here = [suspect for suspect in suspects if suspect.server in ("", server)]
+    named = [suspect for suspect in here if suspect.client_id]
     for start in range(0, len(named), CHUNK):
         known = {s.client_id: s for s in named[start : start + CHUNK]}
         ids = [b"%d" % client_id for client_id in known]
@@ -85,7 +92,7 @@ def fence(suspects: list[Identity], now: float) -> Dialogue[bool]:
         # 0 killed means that it is gone by now, which is what we want.
         if any(is_forbidden(reply) for reply in replies):
             return (yield from _grace())
-    return True if len(named) == len(suspects) else (yield from _grace())
+    return True if len(named) == len(here) else (yield from _grace())
 
 
 def _grace() -> Dialogue[bool]:

@@ -72,14 +72,16 @@ class Replay(Marking):
         self._batch_size = batch_size
         self._tried = confirmed  # all up to here was sent once, on some connection
         self._before = confirmed  # all up to here was sent on an earlier connection
+        self._server = ""  # to which it was sent
         self._aside: dict[int, tuple[str, ReplyError | None]] = {}
         self._in_flight: Batch | None = None
         self._last: tuple[Batch, Replies] | None = None  # is in, and not settled yet
         self._blocked = False  # the server has refused a write in this run
         self._time = ServerTime(clock, wall_ms)
 
-    def run(self, *, fresh: bool = True) -> Dialogue[str | None]:
-        """Replays on one connection; a `fresh` one stands on database 0.
+    def run(self, *, fresh: bool = True, server: str = "") -> Dialogue[str | None]:
+        """Replays on one connection; a `fresh` one stands on database 0. `server`: which one it is
+        connected to, where that may change.
 
         Returns None when the journal is empty, or the code under which the server holds writes.
         Raises `Unavailable`; what the driver raises means that the connection is gone.
@@ -89,6 +91,8 @@ class Replay(Marking):
             self._barred.clear()
             self._before = self._tried
         self._armed, self._blocked = None, False
+        if server != self._server and not (yield from self._moved(server)):
+            return self.held
         yield from self._time.read()
         if self._in_flight is not None:
             yield from self._read_watermark(self._in_flight.db)
@@ -113,6 +117,23 @@ class Replay(Marking):
                 self._settle(batch, [])
             else:
                 return self.held  # what stands at the front has to wait
+
+    def _moved(self, server: str) -> Dialogue[bool]:
+        """Another server is the master now. False where it is none.
+
+        A replica that was promoted has the beginning of what its master did, in order: where it has
+        no W, it has nothing of what followed W either, and nothing is in doubt. Of one that is not
+        promoted (a sentinel may be behind) nothing can be concluded, for it may still be behind.
+        """
+        if self._marks:
+            (reply,) = yield Exchange(pack((b"DEL", self._watermark + b":moved")), 1)
+            available(reply)
+            if isinstance(reply, ReplyError) and reply.code in HOLDING:
+                self.held = reply.code
+                return False
+        self._server = server
+        self._tried = self._before = self._confirmed
+        return True
 
     # -- where the server stands ----------------------------------------------------------
 
@@ -303,6 +324,8 @@ class Replay(Marking):
     def _hold(self, code: str) -> None:
         self.held = code
         self._blocked = True
+        # The batch was refused as a whole: it is as if it had not been sent.
+        self._tried = max(self._before, self._confirmed)
 
     # -- settling -------------------------------------------------------------------------
 

@@ -193,6 +193,7 @@ class CircuitBreaker(Flavour):
         """Closes without a probe; what is queued is replayed."""
         with self.lock:
             super().reset()
+            self.hurry()
 
     def snapshot(self) -> Snapshot:
         """The breaker now, frozen."""

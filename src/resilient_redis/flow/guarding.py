@@ -23,13 +23,11 @@ from .breaker import CircuitBreaker
 from .socket import GuardedSocket
 
 
-def guard_pool(
-    client: Any, breaker: CircuitBreaker, mixin: type[Any], ready: dict[type[Any], type[Any]]
-) -> bool:
+def guard_pool(client: Any, breaker: CircuitBreaker, ready: dict[type[Any], type[Any]]) -> bool:
     """Guards `client` at its connections. False, and nothing is changed, where it is no client of
     redis-py that talks to a server: fakeredis and mocks pass `isinstance` tests.
 
-    `mixin` is the flavour's guarded connection, `ready` its classes by those of redis-py. Raises
+    `ready` is the flavour's guarded classes by those of redis-py. Raises
     ValueError where another breaker guards it already, TypeError where it is of the other flavour.
     """
     pool = pool_of(client)
@@ -49,7 +47,7 @@ def guard_pool(
                 f"{type(client).__module__}.{type(client).__name__} is not of this flavour: take "
                 "the breaker of resilient_redis.asyncio for it, or that of resilient_redis"
             )
-        connection_class = guarded_class(pool.connection_class, mixin, ready)
+        connection_class = guarded_class(pool.connection_class, stock, ready)
     breaker.bind(endpoint_of(pool.connection_kwargs))
     single = release_single_connection(client)
     replace_connections(pool, connection_class, breaker)
@@ -59,11 +57,12 @@ def guard_pool(
 
 
 def guarded_class(
-    connection_class: type[Any], mixin: type[Any], ready: dict[type[Any], type[Any]]
+    connection_class: type[Any], stock: type[Any], ready: dict[type[Any], type[Any]]
 ) -> type[Any]:
-    """`connection_class`, redis-py's or one derived from it, with the guard inside."""
+    """`connection_class`, redis-py's `stock` or one derived from it, with the guard inside."""
     made = ready.get(connection_class)
     if made is None:
+        mixin = ready[stock].__bases__[0]
         made = type(connection_class.__name__, (mixin, connection_class), {})
         ready[connection_class] = made
     return made

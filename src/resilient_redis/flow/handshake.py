@@ -31,7 +31,8 @@ def introduce(connection: GuardedSocket) -> Steps[None]:
     breaker = connection.breaker
     (info,) = yield from _exchange(connection, CLIENT_INFO)
     known = isinstance(info, (str, bytes))
-    connection.identity = identity_of(info, breaker.clock()) if known else None
+    server = connection.template.server_of(connection)
+    connection.identity = identity_of(info, breaker.clock(), server) if known else None
     yield from put_up_fence(connection)
     if not breaker.rights_asked:
         yield from _learn_rights(connection)
@@ -44,7 +45,8 @@ def put_up_fence(connection: GuardedSocket) -> Steps[None]:
     """
     breaker = connection.breaker
     if suspects := breaker.suspects:
-        allowed = yield from _drive(connection, fence(suspects, breaker.clock()))
+        ask = fence(suspects, breaker.clock(), connection.template.server_of(connection))
+        allowed = yield from _drive(connection, ask)
         breaker.fenced(suspects, allowed)
 
 

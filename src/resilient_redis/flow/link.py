@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError
 
@@ -19,19 +20,22 @@ from .credentials import Asked
 from .steps import Steps
 
 T = TypeVar("T")
+L = TypeVar("L", bound="LinkBase")
 
 # redis-py 8 asks managed servers for push messages about maintenance; nobody here would read them.
 _MAINTENANCE = ("maint", "orig_", "oss_")
 
 
-class Template(NamedTuple):
+@dataclass(eq=False, repr=False)
+class Template:
     """How to make a connection like the guarded ones: redis-py's own class, and its arguments."""
 
     connection_class: type[Any]
     kwargs: dict[str, Any]
     timeout: float
 
-    def make(self) -> Any:
+    def make(self, timeout: float | None = None, **where: Any) -> Any:
+        timeout = self.timeout if timeout is None else timeout
         kept = {k: v for k, v in self.kwargs.items() if not k.startswith(_MAINTENANCE)}
         if (provider := kept.get("credential_provider")) is not None:
             kept["credential_provider"] = Asked(provider)
@@ -39,24 +43,39 @@ class Template(NamedTuple):
             **{
                 **kept,
                 "db": 0,
-                "socket_timeout": self.timeout,
-                "socket_connect_timeout": self.timeout,
+                "socket_timeout": timeout,
+                "socket_connect_timeout": timeout,
                 "health_check_interval": 0,
                 "retry": None,
                 "retry_on_error": [],
                 "retry_on_timeout": False,
                 "decode_responses": False,
+                **where,
             }
         )
+
+    def locating(self) -> Steps[Any]:
+        """A connection, not open yet, to the server that is the endpoint now."""
+        yield from ()  # known without waiting
+        return self.make()
+
+    def server_of(self, connection: Any) -> str:  # noqa: ARG002 - of one that may be several
+        """Whose ids the fence knows `connection` by; "" where the endpoint is always one server."""
+        return ""
+
+    def asking(self, link: type[LinkBase], seconds: float) -> Steps[None]:
+        """Ends if the server answers what waits for it, and raises if it does not in `seconds`."""
+        return link(self.make(seconds), seconds).asking()
 
 
 class LinkBase(ABC):
     """One raw connection after redis-py's own handshake. Of one holder: it needs no lock."""
 
-    def __init__(self, connection: Any, timeout: float) -> None:
+    def __init__(self, connection: Any, timeout: float, server: str = "") -> None:
         self._connection = connection
         self._timeout = timeout
         self._replies = make_reader()
+        self.server = server  # see `Template.server_of`
         self.identity: Identity | None = None
         self.fresh = True  # no replay has run on it
 
@@ -88,6 +107,14 @@ class LinkBase(ABC):
             replies += [reply for reply in found if type(reply) is not PUSH]  # answers no command
         return True
 
+    @classmethod
+    def opened(cls: type[L], template: Template, clock: Callable[[], float]) -> Steps[L]:
+        """A link to the server that is the endpoint now."""
+        connection = yield from template.locating()
+        link = cls(connection, template.timeout, template.server_of(connection))
+        yield from link.opening(clock)
+        return link
+
     def opening(self, clock: Callable[[], float]) -> Steps[None]:
         """Connects, authenticates, has PING answered, and learns how the server knows this link.
 
@@ -107,7 +134,7 @@ class LinkBase(ABC):
             self.abort()
             raise
         if isinstance(info, (bytes, str)):
-            self.identity = identity_of(info, clock())
+            self.identity = identity_of(info, clock(), self.server)
 
     def asking(self) -> Steps[None]:
         """Ends as soon as the server says anything but that it is unavailable.

@@ -121,7 +121,7 @@ class GuardedReceiver(GuardedSubscriber):
         code = holding_code(error)
         if code is None or code == "OOM":
             return False  # out of memory: growing writes raise, as in redis-py
-        (command,) = commands_of(calls, self.encoder)
+        (command,) = self.breaker.ruled(commands_of(calls, self.encoder))
         if command.shape.kind is not Kind.WRITE:
             return False
         self._sent = None

@@ -11,7 +11,7 @@ from ..core.batch import Unavailable
 from ..core.breaker import Cause
 from ..core.exchange import ReplyError
 from ..core.fence import fence
-from ..core.rights import try_rights
+from ..core.rights import Mode, try_rights
 from ..events import ProbeFailed
 from ..observers import logger
 from ..seam.failures import OUTAGE, is_denial
@@ -131,10 +131,12 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
         yield from _fence(breaker, link)
         if not breaker.rights_known:
             rights = yield from link.driving(try_rights(breaker.rights_key))
-            if rights is not None:
+            if rights is None:  # nobody knows whether the guard script may run
+                breaker.replay.mode = Mode.CHECKED
+            else:
                 breaker.learn_rights(*rights)
         breaker.drain.begin()
-        replay = breaker.drain.watched(breaker.replay.run(fresh=link.fresh))
+        replay = breaker.drain.watched(breaker.replay.run(fresh=link.fresh, server=link.server))
         held = yield from link.driving(replay)
         link.fresh = False
     except FAILURES as error:
@@ -148,7 +150,8 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
     if held is not None:
         breaker.hold(held)
         yield partial(breaker.sleep, breaker.next_wait())
-        return True
+        # A replica: the master may be another server by now, where Sentinel or a name leads to it.
+        return held != "READONLY"
     breaker.drain.finish()
     return (yield from _tidy_up(breaker, link))
 
@@ -176,7 +179,7 @@ def _fence(breaker: CircuitBreaker, link: LinkBase) -> Steps[None]:
     suspects = breaker.suspects
     if not suspects:
         return
-    allowed = yield from link.driving(fence(suspects, breaker.clock()))
+    allowed = yield from link.driving(fence(suspects, breaker.clock(), link.server))
     breaker.fenced(suspects, allowed)
     if not allowed:
         yield partial(breaker.sleep, GRACE)

@@ -82,8 +82,13 @@ class GuardedSocket(SocketPort):
         self.asks_elsewhere = False  # a credential provider, in a handshake
         self._opening: Any = None  # redis-py's own traffic, which passes the guard by
         super().__init__(**kwargs)
-        self._template = Template(self._stock_class(), kwargs, self.breaker.probe_timeout)
-        self.breaker.template = self.breaker.template or self._template
+        with self.breaker.lock:
+            self.template = self._make_template(kwargs)
+            self.breaker.template = self.breaker.template or self.template
+
+    def _make_template(self, kwargs: dict[str, Any]) -> Template:
+        """How the breaker makes connections of its own like this one."""
+        return Template(self._stock_class(), kwargs, self.breaker.probe_timeout)
 
     @classmethod
     def bound_to(cls, breaker: Any) -> Any:
@@ -118,12 +123,12 @@ class GuardedSocket(SocketPort):
         if self._opening is not None:
             # A pub/sub reader and a subscriber share a connection: one of them opens it.
             yield partial(self._opened_by_another, max(seconds, 0.001))
-            return self._usable()
+            return self._opening is None and self._usable()
         era, self._outage = breaker.era, breaker.outages
         error = yield from self._past_the_guard(self._connect_and_introduce, seconds)
         self._reused, self._tied, self._loss = False, Tie.NOT, None
         if error is None:
-            breaker.template = self._template  # with the password that is right now
+            breaker.template = self.template  # with the password that is right now
             breaker.hurry()
             return True
         yield from self._failed(era, error)

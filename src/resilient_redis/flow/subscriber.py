@@ -35,6 +35,7 @@ class GuardedSubscriber(GuardedSender):
         self._heard_at: float | None = None  # when something last came on this socket
         self._silent_since: float | None = None  # since when messages may have been lost
         self._later: list[Call] = []  # to be sent when it is connected again
+        self._catching_up = False  # those are on their way
         super().__init__(**kwargs)
 
     @abstractmethod
@@ -50,16 +51,40 @@ class GuardedSubscriber(GuardedSender):
     def _submitting_to_subscription(self, calls: Sequence[Call]) -> Steps[None]:
         for call in calls:
             self._note(call)
-        if self._opening is not None:
-            yield partial(self._opened_by_another, self.breaker.deadline)
+        if self._opening is not None or self._catching_up:
+            # Not waited for: redis-py holds the lock of its `PubSub` here, and who opens the
+            # connection in another thread needs it to subscribe again.
+            self._later += [call for call in calls if call[0] in _UNSUBSCRIBE | _SUBSCRIBE]
+            return
         connected = self.breaker.closed and (yield from self._ready(self.breaker.deadline))
         if connected:
-            yield partial(self._write, self._pack(calls))
-            self._forget()
-        if not connected or not self._usable():
-            # The callback subscribes by itself; PING was to find out what is known now.
-            self._lost_sight()
-            self._later += [call for call in calls if call[0] in _UNSUBSCRIBE]
+            self._later += calls
+            yield from self._catch_up()
+            return
+        # The callback subscribes by itself; PING was to find out what is known now.
+        self._lost_sight()
+        self._later += [call for call in calls if call[0] in _UNSUBSCRIBE]
+
+    def _catch_up(self) -> Steps[None]:
+        """Sends what is to be sent, in its order; what comes meanwhile comes behind it."""
+        self._catching_up = True
+        try:
+            while self._later and self._usable():
+                calls, self._later = self._later, []
+                yield partial(self._write, self._pack(calls))
+                self._forget()
+                if not self._usable():
+                    self._lost_sight()
+                    again = [call for call in calls if call[0] in _UNSUBSCRIBE]
+                    self._later = again + self._later
+        finally:
+            self._catching_up = False
+
+    def _open(self, seconds: float) -> Steps[bool]:
+        opened = yield from super()._open(seconds)
+        if opened and self._later and not self._catching_up:
+            yield from self._catch_up()
+        return opened and self._usable()
 
     def _note(self, call: Call) -> None:
         encode: Callable[[Any], Any] = self.encoder.encode

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
+import redis.sentinel
 
 # redis-py's own connection classes; what derives from them may talk to something else.
-_STOCK = tuple(
+_MANAGED = tuple(
+    getattr(flavour, name)
+    for flavour in (redis.sentinel, redis.asyncio.sentinel)
+    for name in ("SentinelManagedSSLConnection", "SentinelManagedConnection")
+)
+_STOCK = _MANAGED + tuple(
     getattr(flavour, name)
     for flavour in (redis, redis.asyncio)
     for name in ("SSLConnection", "UnixDomainSocketConnection", "Connection")
@@ -53,16 +61,17 @@ def pool_of(client: Any) -> Any:
 class _Retiring(list[Any]):
     """A pool's free connections: those of before the guard are closed when they come back."""
 
-    def __init__(self, pool: Any, breaker: Any) -> None:
+    def __init__(self, pool: Any, breaker: Any, close: Callable[[Any], None]) -> None:
         super().__init__()
         self._pool = pool
         self._breaker = breaker
+        self._close = close
 
     def append(self, connection: Any) -> None:
         if self._is_guarded(connection):
             super().append(connection)
         else:
-            _close(connection)
+            self._close(connection)
         if all(map(self._is_guarded, self._pool._in_use_connections)):
             self._pool._available_connections = list(self)
 
@@ -74,31 +83,52 @@ def replace_connections(pool: Any, connection_class: type[Any], breaker: Any) ->
     """From now on `pool` makes guarded connections. Its free ones are closed; those in use go on
     unguarded, and are closed when they are given back.
     """
-    if issubclass(type(pool), redis.ConnectionPool):
-        _replace_among_threads(pool, connection_class, breaker)
+    if not issubclass(type(pool), redis.ConnectionPool):
+        for connection in _replace_free(pool, connection_class, breaker, _close):
+            _close(connection)
         return
+    if hasattr(pool, "_in_use_connections"):
+
+        def close(connection: Any) -> None:
+            connection.disconnect()
+            pool._created_connections -= 1  # of `max_connections`
+
+        with pool._lock:
+            free = _replace_free(pool, connection_class, breaker, close)
+            pool._created_connections = len(pool._in_use_connections)
+    else:
+        free = _replace_in_queue(pool, connection_class, breaker)
+    for connection in free:
+        connection.disconnect()
+
+
+def _replace_free(
+    pool: Any, connection_class: type[Any], breaker: Any, close: Callable[[Any], None]
+) -> list[Any]:
+    """Returns the free ones."""
     free = list(pool._available_connections)
     pool.connection_class = connection_class
     pool.connection_kwargs["breaker"] = breaker
-    for connection in free:
-        _close(connection)
     in_use = bool(pool._in_use_connections)
-    pool._available_connections = _Retiring(pool, breaker) if in_use else []
+    pool._available_connections = _Retiring(pool, breaker, close) if in_use else []
+    return free
 
 
-def _replace_among_threads(pool: Any, connection_class: type[Any], breaker: Any) -> None:
-    if hasattr(pool, "_in_use_connections"):
-        idle, in_use = list(pool._available_connections), list(pool._in_use_connections)
-    else:  # the one that blocks
-        idle = [connection for connection in pool.pool.queue if connection is not None]
-        in_use = [connection for connection in pool._connections if connection not in idle]
-    pool.connection_class = connection_class
-    pool.connection_kwargs["breaker"] = breaker
-    for connection in in_use:
-        connection.pid = None  # not this pool's any more: closed when it comes back
-    for connection in idle:
-        connection.disconnect()
-    pool.reset()
+def _replace_in_queue(pool: Any, connection_class: type[Any], breaker: Any) -> list[Any]:
+    """As `_replace_free`, of the synchronous pool that blocks: threads may wait at its queue, where
+    a None stands for a connection that is still to be made.
+    """
+    places = pool.pool
+    with places.mutex:
+        pool.connection_class = connection_class
+        pool.connection_kwargs["breaker"] = breaker
+        free = [connection for connection in places.queue if connection is not None]
+        for index in range(len(places.queue)):
+            places.queue[index] = None
+        for connection in pool._connections:
+            connection.pid = None  # not this pool's any more: closed when it comes back
+        pool._connections = []
+    return free
 
 
 def release_single_connection(client: Any) -> bool:
@@ -116,10 +146,11 @@ def release_single_connection(client: Any) -> bool:
     if busy:
         raise ValueError("a command is on this client's only connection: guard the client before")
     client.connection = None
+    if (in_use := getattr(client.connection_pool, "_in_use_connections", None)) is not None:
+        in_use.discard(connection)
     if client_is_sync:
         connection.disconnect()
     else:
-        client.connection_pool._in_use_connections.discard(connection)
         _close(connection)
     return True
 
@@ -136,7 +167,10 @@ def hold_single_connection(client: Any) -> None:
     connects with the first command.
     """
     if issubclass(type(client), redis.Redis):
-        client.connection = client.connection_pool.make_connection()
+        pool = client.connection_pool
+        client.connection = pool.make_connection()
+        if hasattr(pool, "_in_use_connections"):  # which takes back only what it knows
+            pool._in_use_connections.add(client.connection)
 
 
 def _close(connection: Any) -> None:
@@ -158,6 +192,26 @@ def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
     # Whom a provider names nobody knows yet: another one is somebody else, unless it says.
     provider = kwargs.get("credential_provider")
     user = kwargs.get("username") or getattr(provider, "username", provider) or "default"
+    if (pool := kwargs.get("connection_pool")) is not None:
+        # Not the address: it changes with each failover, and what is queued has to follow it. Two
+        # deployments may well have a service of the same name: they differ by their sentinels.
+        role = "master" if pool.is_master else "replicas"
+        return (f"{pool.service_name} ({role})", user, sentinels_of(pool))
     if kwargs.get("path"):
         return (str(kwargs["path"]), user)
     return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
+
+
+def sentinels_of(pool: Any) -> tuple[str, ...]:
+    """Where the sentinels are that a Sentinel pool asks, in an order of their own: redis-py moves
+    the one that has answered to the front.
+    """
+    known = [s.connection_pool.connection_kwargs for s in pool.sentinel_manager.sentinels]
+    return tuple(sorted(f"{each['host']}:{each['port']}" for each in known))
+
+
+def pool_behind(proxy: Any) -> Any:
+    """What finds the master: a Sentinel pool gives its connections a weak proxy of itself, and a
+    breaker has to find it when the client is gone and its writes are not.
+    """
+    return proxy.get_master_address.__self__

@@ -6,13 +6,14 @@ Reading a reply through `Connection.read_response` costs 5.5-5.9 µs; draining h
 
 from __future__ import annotations
 
+import builtins
 import inspect
-import time
 from typing import Any
 
+import redis
 from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser, _RESP2Parser, _RESP3Parser
 from redis._parsers.hiredis import NOT_ENOUGH_DATA, _AsyncHiredisParser, _HiredisParser
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, TimeoutError
 
 from ..core.exchange import ReplyError
 
@@ -129,6 +130,11 @@ def at_hand(parser: Any, disable_decoding: bool) -> Any:
     return reply
 
 
+#: Before redis-py 8 its hiredis parser takes a reply out of the reader in `can_read`.
+KEEPS_REPLY = int(redis.__version__.partition(".")[0]) < 8
+_HIREDIS: Any = _HiredisParser  # untyped
+
+
 def read_reply(connection: Any, disable_decoding: bool, push_request: bool) -> Any:
     """The next reply on a synchronous connection; an error is returned.
 
@@ -136,31 +142,33 @@ def read_reply(connection: Any, disable_decoding: bool, push_request: bool) -> A
     each reply in case that it fails, and close the socket when a slice of its timeout is over.
     """
     parser = connection._parser
-    if type(parser) is _HiredisParser and parser._reader is not None:
-        reply = _read_hiredis(parser, disable_decoding, push_request)
-    elif connection.protocol in (3, "3"):
-        reply = parser.read_response(disable_decoding=disable_decoding, push_request=push_request)
-    else:
-        reply = parser.read_response(disable_decoding=disable_decoding)
-    if connection.health_check_interval:
-        connection.next_health_check = time.monotonic() + connection.health_check_interval
-    return reply
+    try:
+        if type(parser) is not _HIREDIS or parser._reader is None:
+            return _read_parsed(connection, parser, disable_decoding, push_request)
+        if KEEPS_REPLY and parser._next_response is not NOT_ENOUGH_DATA:
+            return _read_parsed(connection, parser, disable_decoding, push_request)
+        gets = parser._reader.gets
+        while True:
+            reply = gets(False) if disable_decoding else gets()
+            if reply is NOT_ENOUGH_DATA:
+                parser.read_from_socket()
+            elif PUSH is not None and type(reply) is PUSH:
+                handled = parser.handle_push_response(reply)
+                if push_request:
+                    return handled
+            elif type(reply) is list and reply and isinstance(reply[0], ConnectionError):
+                return reply[0]  # as redis-py's parser has it
+            else:
+                return reply
+    except builtins.TimeoutError as error:
+        # Before redis-py 8 its hiredis parser raises this one, and its connection the other.
+        raise TimeoutError(str(error)) from error
 
 
-def _read_hiredis(parser: Any, disable_decoding: bool, push_request: bool) -> Any:
-    gets = parser._reader.gets
-    while True:
-        reply = gets(False) if disable_decoding else gets()
-        if reply is NOT_ENOUGH_DATA:
-            parser.read_from_socket()
-        elif PUSH is not None and type(reply) is PUSH:
-            handled = parser.handle_push_response(reply)
-            if push_request:
-                return handled
-        elif type(reply) is list and reply and isinstance(reply[0], ConnectionError):
-            return reply[0]  # as redis-py's parser has it
-        else:
-            return reply
+def _read_parsed(connection: Any, parser: Any, disable_decoding: bool, push_request: bool) -> Any:
+    if connection.protocol in (3, "3"):
+        return parser.read_response(disable_decoding=disable_decoding, push_request=push_request)
+    return parser.read_response(disable_decoding=disable_decoding)
 
 
 def encode_reply(value: Any, protocol: int) -> bytes:

@@ -144,9 +144,7 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     def open_link(self) -> Link:
         assert self.template is not None
-        link = Link(self.template.make(), self.template.timeout)
-        run(self.lock, link.opening(self.clock))
-        return link
+        return run(self.lock, Link.opened(self.template, self.clock))
 
     def _end_all(self) -> None:
         with self.lock:
@@ -215,9 +213,8 @@ class RedisCircuitBreaker(CircuitBreaker):
     def _asking(self, seconds: float) -> Steps[None]:
         era, asked, found = self.era, self.clock(), None
         assert self.template is not None
-        template = self.template._replace(timeout=seconds)
         try:
-            yield from Link(template.make(), seconds).asking()
+            yield from self.template.asking(Link, seconds)
         except Exception as error:  # noqa: BLE001 - it is classified, and nobody waits for this
             found = error
         self._asked(era, asked, found)

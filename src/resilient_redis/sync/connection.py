@@ -6,6 +6,7 @@ The healthy path is redis-py's own behind one attribute test (`breaker.live`). E
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,15 +52,25 @@ class GuardedConnection(SyncSocket):
         if self._connect_callbacks and self._subscribes_again():
             run(breaker.lock, self._submitting_to_subscription(calls))
             return
-        self._delivered = self._losses = self._lost_replies = 0
-        self._touched = ""
+        self._delivered = 0
+        if self._losses:  # and only then the others
+            self._losses = self._lost_replies = 0
+            self._touched = ""
         if self.receipts:
             self.receipts = {}
-        due = check_health and self.health_check_interval and self._check_is_due()
-        if breaker.live and not due and self._usable():
+        due = self.health_check_interval and check_health and self._check_is_due()
+        if (
+            breaker.live
+            and not due
+            and self._sock is not None  # as `_usable`, without its call
+            and self._sent is None
+            and self._loss is None
+            and self._outage == breaker.outages
+        ):
+            name = calls[0][0]
             # Packed first: a value that has no bytes is the caller's mistake, and leaves no trace.
             chunks: Any = packed or self._command_packer.pack(*calls[0])
-            special = calls[0][0] in SESSION
+            special = name in SESSION
             if special or self._tied:
                 self._tie(calls)
             self._slots = None
@@ -68,7 +79,7 @@ class GuardedConnection(SyncSocket):
             # one of the two sees the other.
             if breaker.live and self._outage == breaker.outages:  # type: ignore[redundant-expr]  # of another thread mypy knows nothing
                 self._write(chunks)
-                if special and calls[0][0] in PUBSUB:
+                if special and name in PUBSUB:
                     self._forget()
                 return
             self._sent = None
@@ -98,6 +109,8 @@ class GuardedConnection(SyncSocket):
                 return reply
             try:
                 reply = read_reply(self, disable_decoding, push_request)
+                if self.health_check_interval:
+                    self.next_health_check = time.monotonic() + self.health_check_interval  # type: ignore[assignment]  # redis-py's first is 0
                 if isinstance(reply, Exception):
                     raise reply
             except ResponseError as error:
@@ -114,8 +127,9 @@ class GuardedConnection(SyncSocket):
                 raise
             else:
                 self._arrived(reply)
-                if not self._already_told():
+                if not self._told:
                     return reply
+                self._already_told()
 
     def _read_unasked(self, disable_decoding: bool, options: dict[str, Any]) -> Any:
         """What comes by itself: a message, a line of MONITOR."""

@@ -10,12 +10,12 @@ from redis.client import Redis
 from ..flow.guarding import TO_BE_WAITED_FOR, answer, guard_pool, shaped, with_fast_path
 from ..seam.methods import OfflineReplies
 from .breaker import RedisCircuitBreaker
-from .connection import GUARDED, GuardedConnection
+from .sentinel import ALL_GUARDED
 
 
 def guard_client(client: Any, breaker: RedisCircuitBreaker) -> bool:
     """See `flow.guarding.guard_pool`."""
-    if not guard_pool(client, breaker, GuardedConnection, GUARDED):
+    if not guard_pool(client, breaker, ALL_GUARDED):
         return False
     if type(client).execute_command is Redis.execute_command:  # else the user's own comes first
         client.__class__ = with_fast_path(type(client), _FastPath)

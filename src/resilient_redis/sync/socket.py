@@ -94,7 +94,12 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         """For the pool, before the command is known: silent where Redis is away."""
         if self._connect_callbacks:
             self._flush_stale_cache()
-        if not self._usable() and not self._in_handshake():
+        if (
+            self._sock is None  # not `_usable`, without its call: this is done for each command
+            or self._sent is not None
+            or self._loss is not None
+            or self._outage != self.breaker.outages
+        ) and not self._in_handshake():
             run(self.breaker.lock, self._connecting())
 
     def _usable(self) -> bool:
@@ -186,9 +191,9 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         """
         if self._connect_callbacks:
             self._flush_stale_cache()
-        if self._connect_callbacks and self._subscribes_again():
-            stock: Any = super().can_read
-            return bool(run(self.breaker.lock, self._reading_message(timeout, stock)))
+            if self._subscribes_again():
+                stock: Any = super().can_read
+                return bool(run(self.breaker.lock, self._reading_message(timeout, stock)))
         if self._sock is None:
             return False
         there: bool = self._parser.can_read(timeout)  # what it raises, a pool takes as it is

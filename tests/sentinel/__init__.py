@@ -1,0 +1,1 @@
+"""Sentinel: an endpoint that is a service, through outages and failovers."""
