@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ class Lock:
         self._telling = threading.Lock()
         self._depth = 0
 
-    @property
+    @cached_property
     def changed(self) -> threading.Condition:
         """For who waits until something has changed."""
         return self._made()[1]
