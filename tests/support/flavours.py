@@ -235,5 +235,7 @@ def _is_too_many(item: pytest.Item) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reason, count in terminalreporter.config.stash[_ASYNCIO_ONLY].most_common():
+    # Of several processes, the one that reports has collected nothing.
+    left_out = terminalreporter.config.stash.get(_ASYNCIO_ONLY, Counter[str]())
+    for reason, count in left_out.most_common():
         terminalreporter.write_line(f"{count} tests run on asyncio only: {reason}")
