@@ -7,7 +7,7 @@ import pytest
 pytest_plugins = ["tests.support.fixtures", "tests.support.flavours"]
 
 # What these print when they pass are counts that a reader of CI wants to see.
-SHOWN = ("sim", "soak", "zombies", "cost", "premise", "breadth", "sentinel")
+SHOWN = ("sim", "soak", "zombies", "cost", "premise", "breadth", "sentinel", "apps")
 FIGURES = tuple(f"tests/{name}/" for name in SHOWN)
 
 

@@ -15,6 +15,7 @@ from kombu.transport import redis as kombu_redis
 from resilient_redis import ResilientConnection
 
 URL = os.environ["REDIS_URL"]
+SOCKET_TIMEOUT = 1.0  # s
 
 
 class Channel(kombu_redis.Channel):
@@ -36,7 +37,7 @@ if "GUARDED" in os.environ:
     app.conf.broker_transport = f"{__name__}:Transport"
     app.conf.result_backend = f"{__name__}:Backend+{URL}"
     # A task that was sent to a frozen server is not sent again, and waits so long for the answer.
-    app.conf.broker_transport_options = {"socket_timeout": 1.0}
+    app.conf.broker_transport_options = {"socket_timeout": SOCKET_TIMEOUT}
 
 
 @app.task  # type: ignore[untyped-decorator]

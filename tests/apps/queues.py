@@ -23,11 +23,15 @@ class Producer:
         done: Path,
         may_raise: tuple[type[Exception], ...] = (),
         work: Callable[[], None] = lambda: None,
+        settled: Callable[[], bool] = lambda: True,
+        limit: float = DEADLINE + 1,
     ) -> None:
         self._enqueue = enqueue
         self._done = done
         self._may_raise = may_raise
         self._work = work  # where no worker runs all the time
+        self._settled = settled  # what a worker does after the work
+        self._limit = limit
         self._number = 0
         self.acknowledged: list[int] = []
         self.raised: list[Exception] = []
@@ -49,7 +53,7 @@ class Producer:
         return [int(line) for line in self._done.read_text().split()]
 
     def all_done(self) -> bool:
-        return set(self.acknowledged) <= set(self.done())
+        return set(self.acknowledged) <= set(self.done()) and self._settled()
 
     def finished(self, what: str) -> None:
         self._work()
@@ -73,7 +77,7 @@ class Producer:
         rig.thaw()
         self.go_on(0.3)
         self.finished("the work that was given while Redis was frozen, and after that")
-        assert self.longest < DEADLINE + 1, f"{self.longest:.2f} s"
+        assert self.longest < self._limit, f"{self.longest:.2f} s"
         done = [number for number in self.done() if number in set(self.acknowledged)]
         assert len(done) == len(set(done)), "done twice"
         print(

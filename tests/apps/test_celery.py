@@ -11,6 +11,7 @@ from tests.support.servers import Rig
 
 from .queues import Producer
 from .running import Process, needs
+from .users import DEADLINE
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -22,7 +23,7 @@ def test_celery(valkey_rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GUARDED", "yes")
     from kombu.exceptions import OperationalError
 
-    from tests.apps.celery_app import app, work
+    from tests.apps.celery_app import SOCKET_TIMEOUT, app, work
 
     monkeypatch.delenv("GUARDED")
     done = tmp_path / "done"
@@ -31,8 +32,14 @@ def test_celery(valkey_rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def enqueue(number: int) -> None:
         given[number] = work.delay(number)
 
-    # Kombu opens another channel for the one that failed, and asks it for a PING.
-    producer = Producer(enqueue, done, (OperationalError,))
+    # Kombu tries twice, and then opens another channel, which it asks for a PING.
+    producer = Producer(
+        enqueue,
+        done,
+        may_raise=(OperationalError,),
+        settled=lambda: all(given[number].ready() for number in producer.acknowledged),
+        limit=SOCKET_TIMEOUT + 2 * DEADLINE,
+    )
     arguments = ("celery", "-A", "tests.apps.celery_app", "worker", "-c", "2", "-l", "warning")
     with Process(arguments, valkey_rig.url, DONE=str(done)):
         producer.live_through(valkey_rig)

@@ -235,7 +235,7 @@ def _is_too_many(item: pytest.Item) -> bool:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    # Where the tests run in several processes, this one has collected none.
-    found = terminalreporter.config.stash.get(_ASYNCIO_ONLY, Counter())
-    for reason, count in found.most_common():
+    # Of several processes, the one that reports has collected nothing.
+    left_out = terminalreporter.config.stash.get(_ASYNCIO_ONLY, Counter[str]())
+    for reason, count in left_out.most_common():
         terminalreporter.write_line(f"{count} tests run on asyncio only: {reason}")

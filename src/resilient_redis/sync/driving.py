@@ -7,6 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import cached_property
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -44,13 +45,27 @@ class Lock:
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._events: deque[Event] = deque()
-        self._inner = threading.RLock()
+        self._inner: Any = None
         self._telling = threading.Lock()
         self._depth = 0
-        self.changed = threading.Condition(self._inner)
+
+    @cached_property
+    def changed(self) -> threading.Condition:
+        """For who waits until something has changed."""
+        return self._made()[1]
+
+    def _made(self) -> tuple[Any, threading.Condition]:
+        # Not before it is needed: a worker of gunicorn patches `threading` for gevent after the
+        # fork, and what was made before that lets every greenlet in that is of the same thread.
+        inner = threading.RLock()
+        made: tuple[Any, threading.Condition] = vars(self).setdefault(
+            "_pair", (inner, threading.Condition(inner))
+        )
+        self._inner = made[0]
+        return made
 
     def __enter__(self) -> None:
-        self._inner.acquire()
+        (self._inner or self._made()[0]).acquire()
         self._depth += 1
 
     def __exit__(
