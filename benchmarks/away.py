@@ -21,7 +21,8 @@ COLUMNS = {
     "refused INCR": ("incr", "get", True, BOTH),
     REJECTED: ("get", "get", True, tuple(PEERS)),
 }
-CLAIMS = {(each, "neutral GET"): "<= 0.1" for each in (BY_FACADE, BY_FACADE_SYNC)}
+# redis-py's synchronous command takes less than half of the other's time.
+CLAIMS = {(BY_FACADE, "neutral GET"): "<= 0.1", (BY_FACADE_SYNC, "neutral GET"): "<= 0.2"}
 
 
 def run(quick: bool) -> Result:

@@ -13,13 +13,10 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis.asyncio.connection
+import redis.connection
 
-from resilient_redis.asyncio import (
-    RedisCircuitBreaker,
-    ResilientConnection,
-    ResilientSSLConnection,
-    ResilientUnixDomainSocketConnection,
-)
+import resilient_redis
+import resilient_redis.asyncio
 
 
 class Flavour(NamedTuple):
@@ -31,19 +28,15 @@ class Flavour(NamedTuple):
     breakers: Any  # of connections that are given none
 
 
+def flavour(public: ModuleType, inner: ModuleType, ours: Any) -> Flavour:
+    names = ("Connection", "SSLConnection", "UnixDomainSocketConnection")
+    guarded = {getattr(inner, name): getattr(ours, f"Resilient{name}") for name in names}
+    return Flavour(public, inner.ConnectionPool, guarded, ours.RedisCircuitBreaker)
+
+
 FLAVOURS = [
-    Flavour(
-        redis.asyncio,
-        redis.asyncio.connection.ConnectionPool,
-        {
-            redis.asyncio.connection.Connection: ResilientConnection,
-            redis.asyncio.connection.SSLConnection: ResilientSSLConnection,
-            redis.asyncio.connection.UnixDomainSocketConnection: (
-                ResilientUnixDomainSocketConnection
-            ),
-        },
-        RedisCircuitBreaker,
-    ),
+    flavour(redis.asyncio, redis.asyncio.connection, resilient_redis.asyncio),
+    flavour(redis, redis.connection, resilient_redis),
 ]
 
 

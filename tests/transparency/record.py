@@ -14,6 +14,14 @@ import pytest
 outcomes: dict[str, tuple[str, str]] = {}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A timeout by thread ends the process, and what became of the others with it."""
+    for item in items:
+        mark = item.get_closest_marker("timeout")
+        if mark is not None and mark.kwargs.get("method") == "thread":
+            item.add_marker(pytest.mark.timeout(*mark.args, method="signal"), append=False)
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     said = report.longreprtext.strip().splitlines()[-1:] if report.failed else []
     if report.failed:
