@@ -1,5 +1,5 @@
 """RQ: who gives the jobs is guarded. The worker is not: an error of Redis at some places ends it,
-whatever its client, and its supervisor starts another.
+and its supervisor starts another.
 """
 
 from __future__ import annotations
