@@ -313,7 +313,12 @@ async def test_a_blocking_call_is_no_probe(make_world: Make) -> None:
 
 
 async def test_a_flush_with_nothing_queued_does_not_put_off_the_probe(any_object: World) -> None:
+    """Nor does it bring it forward, and cost the next caller a dead object's timeout."""
     await any_object.opened()
+    assert await any_object.breaker.flush_re_sync_queue() == 0
+    seen = counted(any_object)
+    assert await any_object.client.get(KEY) is None
+    assert seen == []
     await any_object.heal()
     for _ in range(4):
         any_object.clock.push(RECOVERY / 2)
