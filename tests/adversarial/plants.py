@@ -587,7 +587,7 @@ PLANTS: tuple[Plant, ...] = (
         "a closed breaker keeps what it holds",
         "asyncio/breaker.py",
         "        if self.object is not None:\n            return self._executed(",
-        "        if self.object is not None and not self._closed:\n"
+        "        if self.object is not None and not self.reported:\n"
         "            return self._executed(",
     ),
     plant(
