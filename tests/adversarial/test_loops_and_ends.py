@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from typing import Any
 
 import fakeredis
@@ -56,13 +58,22 @@ async def in_loops(body: Callable[[Loops], Any], careless: bool = False) -> None
     """Runs `body` in a thread, where no loop is running."""
     loops = Loops(careless)
 
+    done: Future[None] = Future()
+
     def work() -> None:
         try:
-            body(loops)
-        finally:
-            loops.end()
+            try:
+                body(loops)
+            finally:
+                loops.end()
+        except BaseException as error:  # noqa: BLE001 - it is raised below
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
-    await asyncio.to_thread(work)
+    # A daemon: where it hangs, the test fails, and the process can still end.
+    threading.Thread(target=work, daemon=True).start()
+    await asyncio.wait_for(asyncio.wrap_future(done), 15.0)
 
 
 # -- several loops, one after the other --------------------------------------------------------
