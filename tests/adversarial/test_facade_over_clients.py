@@ -115,6 +115,9 @@ async def test_a_pool_on_which_others_wait(rig: Rig) -> None:
     assert rig.connections() == 0
 
 
+@pytest.mark.asyncio_only(
+    "redis-py's threads take the connection in hand before they take its lock"
+)
 async def test_a_single_connection_under_contention(rig: Rig) -> None:
     client: Client = Redis(port=rig.port, single_connection_client=True)
     wrong: list[Any] = []

@@ -141,6 +141,7 @@ async def test_a_timeout_is_asyncios(valkey_rig: Rig) -> None:
         await recovered(breaker)
 
 
+@pytest.mark.asyncio_only("nobody cancels a thread that waits")
 async def test_a_cancelled_waiter_disturbs_nobody(valkey_rig: Rig) -> None:
     async with guarded(valkey_rig) as (client, breaker):
         breaker.force_open()

@@ -29,7 +29,7 @@ CONNECTIONS = 100
 # buffers of a server that reads nothing. How much fits is the kernel's secret: hence all sizes.
 WIDE = 25_000
 LARGE = range(4_000, 16_000, 12_000 // CONNECTIONS)
-ROUNDS = 3  # in which the control must see a zombie
+ROUNDS = 12  # in which the control must see a zombie
 SETTLE = 1.5  # s; by then the server has read all that there was
 
 
@@ -88,6 +88,7 @@ async def test_nothing_old_lands_behind_the_fence(rig: Rig) -> None:
 
 @pytest.mark.server
 @pytest.mark.alone
+@pytest.mark.timeout(180)  # a round takes 5 s, and every second one shows a zombie
 async def test_without_the_fence_it_does(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_fence(*_: object) -> Generator[Any, Any, bool]:
         yield from ()
