@@ -9,8 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,29 +17,12 @@ import pytest
 from resilient_redis import RedisCircuitBreaker
 from tests.support.servers import Rig
 from tests.sync.conftest import Client, Make, until
+from tests.sync.limits import TimeLimit, limited
 
 pytestmark = [
     pytest.mark.server,
     pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timer signals here"),
 ]
-
-
-class TimeLimit(Exception):
-    """As Celery's `SoftTimeLimitExceeded`: no error of redis-py, and not a BaseException."""
-
-
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    def raise_it(*_: Any) -> None:
-        raise TimeLimit
-
-    before = signal.signal(signal.SIGALRM, raise_it)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 CALLS: dict[str, Callable[[Client], Any]] = {

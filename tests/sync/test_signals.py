@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
 from resilient_redis import RedisCircuitBreaker
 from tests.support.servers import Rig
 from tests.sync.conftest import Make, until
+from tests.sync.limits import TimeLimit, limited
 
 pytestmark = [
     pytest.mark.server,
@@ -19,29 +19,9 @@ pytestmark = [
 ]
 
 
-class SoftTimeLimit(Exception):
-    pass
-
-
-@contextmanager
-def soft_time_limit(seconds: float) -> Iterator[None]:
-    """Raises `SoftTimeLimit` in here after that, wherever it may be."""
-
-    def over(*_: object) -> None:
-        raise SoftTimeLimit
-
-    before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
 def _limited(seconds: float, call: Callable[[], object]) -> None:
     began = time.monotonic()
-    with pytest.raises(SoftTimeLimit), soft_time_limit(seconds):
+    with pytest.raises(TimeLimit), limited(seconds):
         call()
     assert time.monotonic() - began < seconds + 0.5
 
