@@ -209,7 +209,7 @@ def test_a_failover_between_the_last_look_and_the_write(
     def track_late(calls: Any) -> None:
         connection._track = track
         service.sentinel.master = new.port
-        with service.breaker.lock:
+        with service.breaker.lock.held:
             connection._service.reached(("127.0.0.1", new.port), service.breaker.clock())
         track(calls)
 

@@ -174,6 +174,8 @@ class Lock:
         """By who asks."""
         return self._owner == threading.get_ident()
 
+    _is_owned = held  # as an RLock's
+
     def acquire(self, blocking: bool = True) -> bool:
         if self._reentrant and self.held():
             self._depth += 1

@@ -45,7 +45,8 @@ TRACED: frozenset[CodeType] = frozenset(
     for function in (
         sync_connection.GuardedConnection._submit,
         GuardedReceiver._arrived,
-        driving.Lock._tell_all,
+        driving.Lock.tell,
+        driving.Lock._next,
         Queued.on_settled,
         Queued.settle,
         SyncQueued.outcome,
@@ -116,6 +117,12 @@ class Connection(ResilientConnection):
         return self.read_response()
 
 
+def close(breaker: RedisCircuitBreaker) -> None:
+    permit = breaker.take_permit()
+    assert permit is not None
+    breaker.give_back(permit, True)
+
+
 def _rpush(connection: Connection, value: bytes) -> None:
     connection.rpush(value)
 
@@ -158,9 +165,7 @@ class World:
         lock = breaker.lock
         self.lock = Lock(scheduler, "the lock", reentrant=True)
         replaced: Any = lock
-        replaced._inner = self.lock
-        replaced._telling = Lock(scheduler, "telling", reentrant=False)
-        replaced.changed = Condition(self.lock)
+        replaced._made = (self.lock, Condition(self.lock))
         breaker.clock = lambda: self.now
         breaker.rights_asked = breaker.rights_known = True
         change: Any = breaker
@@ -210,8 +215,7 @@ class World:
         return made
 
     def trip(self) -> None:
-        with self.breaker.lock:
-            self.breaker.trip(Cause.HANG, "TimeoutError")
+        self.breaker.exclusively(partial(self.breaker.trip, Cause.HANG, "TimeoutError"))
 
     def recover(self) -> None:
         run(self.breaker.lock, recover(self.breaker))
@@ -289,10 +293,7 @@ def test_an_append_and_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
         first = world.connection()
         world.trip()
         first.rpush(b"a1")
-        with world.breaker.lock:
-            permit = world.breaker.take_permit()
-            assert permit is not None
-            world.breaker.give_back(permit, True)  # closed, and not drained
+        world.breaker.exclusively(partial(close, world.breaker))  # and not drained
         other = world.connection()
         replies: list[Any] = []
 

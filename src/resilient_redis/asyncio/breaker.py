@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from ..base import BreakerBase
 from ..core.exchange import ReplyError
@@ -17,6 +17,8 @@ from ..seam.failures import as_redis_error
 from ..seam.methods import AsyncStandIn
 from .driving import calling_task, end, run
 from .link import Link
+
+T = TypeVar("T")
 
 
 class AsyncQueued(Queued):
@@ -110,6 +112,9 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     def _make_receipt(self, seq: int, command: str) -> AsyncQueued:
         return AsyncQueued(seq, command)
+
+    def exclusively(self, work: Callable[[], T]) -> T:
+        return work()
 
     # -- one event loop at a time -------------------------------------------------------------
 

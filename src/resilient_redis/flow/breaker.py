@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -101,7 +100,7 @@ class CircuitBreaker(Flavour):
             )
         )
         #: Among threads, what the steps are done under; see `steps.py`.
-        self.lock: AbstractContextManager[Any] = nullcontext()
+        self.lock: Any = None
         self.connections: weakref.WeakSet[GuardedSocket] = weakref.WeakSet()
         self.template: Template | None = None
         self._endpoint: tuple[Any, ...] | None = None
@@ -181,30 +180,25 @@ class CircuitBreaker(Flavour):
     # -- from outside any step ------------------------------------------------------------
 
     def success(self, era: int) -> None:
-        with self.lock:
-            super().success(era)
+        self.exclusively(partial(super().success, era))
 
     def force_open(self) -> None:
         """Opens, and stays open until `reset`: a drill, or maintenance."""
-        with self.lock:
-            super().force_open()
+        self.exclusively(super().force_open)
 
     def reset(self) -> None:
         """Closes without a probe; what is queued is replayed."""
-        with self.lock:
-            super().reset()
-            self.hurry()
+        self.exclusively(super().reset)
+        self.hurry()
 
     def snapshot(self) -> Snapshot:
         """The breaker now, frozen."""
-        with self.lock:
-            return super().snapshot()
+        return self.exclusively(super().snapshot)
 
     @property
     def dead_letters(self) -> tuple[DeadLetter, ...]:
         """The last 1,000 queued writes that were set aside."""
-        with self.lock:
-            return super().dead_letters
+        return self.exclusively(lambda: super(CircuitBreaker, self).dead_letters)
 
     # -- what changes -----------------------------------------------------------------------
 

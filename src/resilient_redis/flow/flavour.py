@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from ..base import BreakerBase
 from .steps import Steps
+
+T = TypeVar("T")
 
 
 class Flavour(BreakerBase):
@@ -19,6 +21,10 @@ class Flavour(BreakerBase):
     @abstractmethod
     def _set_up(self) -> None:
         """Its own attributes."""
+
+    @abstractmethod
+    def exclusively(self, work: Callable[[], T]) -> T:
+        """Does it while nothing else of this breaker is done."""
 
     @abstractmethod
     def _guard_connections(self, client: Any) -> bool:

@@ -45,12 +45,15 @@ def _before() -> None:
     # So that no other thread is in the middle of a step, of which the child would see one half.
     _registering.acquire()
     for breaker in sorted(_breakers, key=id):
-        breaker.lock.__enter__()
+        if breaker.lock is not None:
+            breaker.lock.held.acquire()
 
 
 def _in_parent() -> None:
     for breaker in sorted(_breakers, key=id, reverse=True):
-        breaker.lock.__exit__(None, None, None)
+        if breaker.lock is not None:
+            breaker.lock.held.release()
+            breaker.lock.tell()
     _registering.release()
 
 

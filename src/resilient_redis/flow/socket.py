@@ -82,9 +82,12 @@ class GuardedSocket(SocketPort):
         self.asks_elsewhere = False  # a credential provider, in a handshake
         self._opening: Any = None  # redis-py's own traffic, which passes the guard by
         super().__init__(**kwargs)
-        with self.breaker.lock:
-            self.template = self._make_template(kwargs)
-            self.breaker.template = self.breaker.template or self.template
+        self.template = self.breaker.exclusively(partial(self._known_template, kwargs))
+
+    def _known_template(self, kwargs: dict[str, Any]) -> Template:
+        made = self._make_template(kwargs)
+        self.breaker.template = self.breaker.template or made
+        return made
 
     def _make_template(self, kwargs: dict[str, Any]) -> Template:
         """How the breaker makes connections of its own like this one."""

@@ -103,6 +103,9 @@ class RedisCircuitBreaker(CircuitBreaker):
     def _make_receipt(self, seq: int, command: str) -> SyncQueued:
         return SyncQueued(seq, command)
 
+    def exclusively(self, work: Callable[[], T]) -> T:
+        return self.lock.exclusively(work)
+
     def emit(self, event: Event) -> None:
         self.lock.emit(event)
 
@@ -122,7 +125,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         return run(self.lock, steps)
 
     def start_recovery(self) -> None:
-        with self.lock:
+        with self.lock.held:
             if self._recovery is not None or not self.busy or self._closed or self.object:
                 return
             try:
@@ -147,7 +150,7 @@ class RedisCircuitBreaker(CircuitBreaker):
         return run(self.lock, Link.opened(self.template, self.clock))
 
     def _end_all(self) -> None:
-        with self.lock:
+        with self.lock.held:
             replaying = self.object.replaying if self.object is not None else None
             ending = [self._recovery, self._hang_check, replaying]
             for running in ending:
@@ -190,11 +193,11 @@ class RedisCircuitBreaker(CircuitBreaker):
     # -- hang detection -----------------------------------------------------------------------
 
     def watch(self, connection: Any) -> None:
-        with self.lock:
+        with self.lock.held:
             self.connections.add(connection)
 
     def check_hang(self, since: float) -> None:
-        with self.lock:
+        with self.lock.held:
             if not self.closed or (self._hang_check is not None and not self._hang_check.done()):
                 return
             steps = self._asking(self._question_time(since))

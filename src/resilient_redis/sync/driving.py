@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from functools import cached_property
-from types import TracebackType
 from typing import Any, TypeVar
 
 from ..events import Event
@@ -17,88 +16,117 @@ from ..flow.steps import Steps
 T = TypeVar("T")
 
 
-def run(lock: AbstractContextManager[Any], steps: Steps[T]) -> T:
+def run(lock: Lock, steps: Steps[T]) -> T:
     """See `flow/steps.py`."""
+    held = lock.held
     try:
-        with lock:
+        with held:
             wait = next(steps)
         while True:
             try:
+                lock.tell()
                 value = wait()
             except BaseException as error:  # noqa: BLE001 - it is the steps' to deal with
-                with lock:
+                with held:
                     wait = steps.throw(error)
             else:
-                with lock:
+                with held:
                     wait = steps.send(value)
     except StopIteration as stop:
         result: T = stop.value
         return result
+    except BaseException:
+        with held:
+            steps.close()  # where a signal's handler has raised between two of them
+        raise
+    finally:
+        lock.tell()
 
 
 class Lock:
     """The one lock of a breaker: never held while anything waits, nor while an observer is told.
 
     What happens under it is told when it is free again, in order, by whoever comes to it.
+
+    `held` is the interpreter's own lock, not one in Python around it: an exception that a signal's
+    handler raises comes before `with held:` or inside it, and never between the two.
     """
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._events: deque[Event] = deque()
-        self._inner: Any = None
-        self._telling = threading.Lock()
-        self._depth = 0
+        self._teller: Callable[[], _Teller | None] = _nobody
 
-    @cached_property
+    @property
+    def held(self) -> Any:
+        """An RLock."""
+        return self._made[0]
+
+    @property
     def changed(self) -> threading.Condition:
         """For who waits until something has changed."""
-        return self._made()[1]
+        return self._made[1]
 
+    @cached_property
     def _made(self) -> tuple[Any, threading.Condition]:
         # Not before it is needed: a worker of gunicorn patches `threading` for gevent after the
         # fork, and what was made before that lets every greenlet in that is of the same thread.
+        # `setdefault`: two threads may make one, and one of them is it.
         inner = threading.RLock()
-        made: tuple[Any, threading.Condition] = vars(self).setdefault(
-            "_pair", (inner, threading.Condition(inner))
-        )
-        self._inner = made[0]
-        return made
-
-    def __enter__(self) -> None:
-        (self._inner or self._made()[0]).acquire()
-        self._depth += 1
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._depth -= 1
-        free = not self._depth
-        self._inner.release()
-        if free and self._events:
-            self._tell_all()
+        made = (inner, threading.Condition(inner))
+        return vars(self).setdefault("_pair", made)  # type: ignore[no-any-return]
 
     def emit(self, event: Event) -> None:
         """Tells of `event` as soon as the lock is free."""
-        with self:
-            self._events.append(event)
+        self._events.append(event)
+        self.tell()
 
-    def _tell_all(self) -> None:
-        # Who finds somebody at it leaves the rest to him; he looks once more when he is done.
-        while self._events and self._telling.acquire(blocking=False):
-            try:
-                while self._events:
-                    self._tell(self._events.popleft())
-            finally:
-                self._telling.release()
+    def exclusively(self, work: Callable[[], T]) -> T:
+        """Does it under the lock, and tells what has happened after that."""
+        try:
+            with self.held:
+                return work()
+        finally:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tells the observers, if the lock is free and nobody is at it already: he looks once more
+        when he is done.
+        """
+        if not self._events or self.held._is_owned():
+            return
+        with self.held:
+            if self._teller() is not None:
+                return
+            # Kept alive by this call alone: whatever ends it, the next one may tell again.
+            me = _Teller()
+            self._teller = weakref.ref(me)
+        try:
+            while (event := self._next()) is not None:
+                self._tell(event)
+        finally:
+            self._teller = _nobody
+
+    def _next(self) -> Event | None:
+        with self.held:
+            if self._events:
+                return self._events.popleft()
+            self._teller = _nobody
+            return None
+
+
+class _Teller:
+    """Somebody who tells events."""
+
+
+def _nobody() -> None:
+    return None
 
 
 class Running:
     """Steps that run in a daemon thread of their own."""
 
-    def __init__(self, lock: AbstractContextManager[Any], steps: Steps[None], name: str) -> None:
+    def __init__(self, lock: Lock, steps: Steps[None], name: str) -> None:
         self._lock = lock
         self._steps = steps
         self._stopped = False

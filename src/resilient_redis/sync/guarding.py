@@ -39,9 +39,12 @@ class _FastPath(Redis):
         if replies is None:
             replies = self._offline.replies = OfflineReplies(self)
         found = TO_BE_WAITED_FOR
-        with breaker.lock:
-            if breaker.state != "CLOSED":  # still
-                found = answer(breaker, replies, threading.current_thread(), args)
+        try:
+            with breaker.lock.held:
+                if breaker.state != "CLOSED":  # still
+                    found = answer(breaker, replies, threading.current_thread(), args)
+        finally:
+            breaker.lock.tell()
         if found is TO_BE_WAITED_FOR:
             return super().execute_command(*args, **options)
         return shaped(replies, found, args, options)

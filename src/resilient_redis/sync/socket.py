@@ -202,8 +202,7 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
         if self._sent is not None:
-            with self.breaker.lock:
-                self._retire()
+            self.breaker.exclusively(self._retire)
         super().disconnect(*args, **kwargs)
         self._flush_cache()
 
