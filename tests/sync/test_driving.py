@@ -29,6 +29,19 @@ def event(number: int) -> ProbeFailed:
     return ProbeFailed("redis", float(number), "OSError")
 
 
+def is_free(lock: Lock) -> bool:
+    """For another thread."""
+    taken: list[Any] = []
+
+    def take() -> None:
+        taken.append(lock.held.acquire(timeout=2) and lock.held.release())
+
+    other = threading.Thread(target=take)
+    other.start()
+    other.join()
+    return taken == [None]
+
+
 def test_at_any_moment() -> None:
     """The lock is free after it, the steps have ended, and the observers hear on, in order."""
     told: list[float] = []
@@ -56,15 +69,7 @@ def test_at_any_moment() -> None:
             work()
         interrupted += 1
         assert inspect.getgeneratorstate(driven[0]) != inspect.GEN_SUSPENDED
-        taken: list[Any] = []
-
-        def take() -> None:
-            taken.append(lock.held.acquire(timeout=2) and lock.held.release())
-
-        other = threading.Thread(target=take)
-        other.start()
-        other.join()
-        assert taken == [None], f"it is locked after {interrupted} interruptions"
+        assert is_free(lock), f"it is locked after {interrupted} interruptions"
     assert told == sorted(told)
     number += 1
     lock.emit(event(number))
