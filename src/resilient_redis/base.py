@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 from .core.breaker import Breaker, Cause, Permit, State, Transition
 from .core.command import Command
@@ -47,6 +47,8 @@ TAIL = 1000
 class BreakerBase:
     """See `resilient_redis.asyncio.RedisCircuitBreaker`."""
 
+    receipt_class: ClassVar[type[Queued]] = Queued  # the flavour's can be waited for
+
     def __init__(self, settings: Settings) -> None:
         self.deadline = settings.deadline
         self.probe_timeout = settings.probe_timeout
@@ -77,7 +79,7 @@ class BreakerBase:
             self.counters,
             self.emit,
             self._stamp,
-            self._make_receipt,
+            self.receipt_class,
         )
         self.rights_asked = self.rights_known = False  # by the first connection that comes up
         self.fence_denied = False
@@ -381,9 +383,6 @@ class BreakerBase:
         self.gate_open = False
         self.refresh()
         return first
-
-    def _make_receipt(self, seq: int, command: str) -> Queued:
-        return Queued(seq, command)
 
     def _stamp(self) -> tuple[str, float]:
         return self.name, self.clock()

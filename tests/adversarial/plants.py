@@ -69,7 +69,7 @@ PLANTS: tuple[Plant, ...] = (
         "every caller replays",
         "one replay at a time",
         OBJECTS,
-        "if self.replaying is None or self.replaying.done():",
+        "if is_over(self.replaying):",
         "if True:",
     ),
     plant(
@@ -486,9 +486,8 @@ PLANTS: tuple[Plant, ...] = (
         "silence is no failure",
         "a dead server holds up nobody",
         "asyncio/breaker.py",
-        "        self.timer = None\n"
-        "        if not self.closed or not (waits := self._waits()):\n            return\n",
-        "        self.timer = None\n        return\n",
+        "        if not self.closed or since is None:\n            return\n",
+        "        return\n",
     ),
     plant(
         "a lost reply is sent again",
@@ -594,8 +593,7 @@ PLANTS: tuple[Plant, ...] = (
         "a loop's tasks outlive it",
         "a breaker serves one loop after the other",
         "asyncio/breaker.py",
-        "            self.timer = self._recovery = self._hang_check = self._soon = "
-        "self._resting = None",
+        "            self.timer = self._soon = self._recovery = self._hang_check = None",
         "            pass",
     ),
     plant(

@@ -111,7 +111,13 @@ async def until(condition: Callable[[], object], timeout: float = 5.0) -> None:
 
 
 async def recovered(breaker: RedisCircuitBreaker, timeout: float = 5.0) -> None:
-    await until(lambda: not breaker.busy, timeout)
+    await until(lambda: not breaker.busy and told(breaker), timeout)
+
+
+def told(breaker: RedisCircuitBreaker) -> bool:
+    """Whether the observers know of all that has happened: among threads that comes after it."""
+    lock = breaker.lock
+    return lock is None or (not lock._events and lock._teller() is None)
 
 
 async def warm(client: Client, connections: int) -> None:

@@ -15,6 +15,8 @@ from tests.support.flavours import Redis, RedisCircuitBreaker, ResilientConnecti
 from tests.support.proxy import ChaosProxy, Link
 from tests.support.servers import Rig
 
+from .helpers import told
+
 PREFIX = "resilient-redis:"
 Client = Any  # redis.asyncio.Redis, of which much is untyped
 E = TypeVar("E", bound=Event)
@@ -65,7 +67,7 @@ class Guarded:
     async def recovered(self, timeout: float = 10.0) -> None:
         """Closed, gate open, the watermark's DEL behind us: without any traffic of ours."""
         breaker = self.breaker
-        await until(lambda: not breaker.busy, timeout)
+        await until(lambda: not breaker.busy and told(breaker), timeout)
         await until(lambda: breaker._recovery is None or breaker._recovery.done(), timeout)
 
     async def reopened(self, timeout: float = 10.0) -> None:

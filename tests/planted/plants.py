@@ -383,14 +383,14 @@ PLANTS = [
         "hang check dropped",
         "A frozen server is noticed within the deadline, whatever the socket's timeout.",
         "asyncio/breaker.py",
-        "            self.check_hang(oldest)\n",
+        "            self.check_hang(since)\n",
         "            pass\n",
         (LIFETIME + "test_a_healthy_breaker_in_several_loops",),
     ),
     Plant(
         "a slow command is taken for a hang",
         "A server that answers a PING is slow, not lost.",
-        "flow/breaker.py",
+        "flow/background.py",
         "        for connection in list(self.connections):\n"
         "            connection.cleared(asked)\n",
         '        self.trip(Cause.HANG, "slow")\n',

@@ -29,6 +29,7 @@ from resilient_redis.events import StateChanged
 from resilient_redis.flow.link import LinkBase
 from resilient_redis.flow.receiver import GuardedReceiver
 from resilient_redis.flow.recovery import recover
+from resilient_redis.flow.steps import Steps
 from resilient_redis.receipt import Queued
 from resilient_redis.sync import connection as sync_connection
 from resilient_redis.sync import driving
@@ -172,9 +173,9 @@ class World:
         scheduler.invariant = self.nothing_passes
         self.fenced = 0  # the last outage whose fence is up
         change.start_recovery = lambda: None  # `recover` is an operation of its own here
-        change.open_link = self.open_link
+        change.opening_link = self.opening_link
         change.later = lambda *_: pytest.fail("the recovery has failed")
-        change.sleep = change.rest = self.sleep
+        change.sleeping = change.resting = lambda seconds: partial(self.sleep, seconds)
         breaker.add_observer(self.observe)
         self.connection()  # so that the recovery knows where to go
         threads = SimpleNamespace(
@@ -205,8 +206,8 @@ class World:
         self.io("sleeps")
         self.now += seconds
 
-    def open_link(self) -> FakeLink:
-        self.io("connects")
+    def opening_link(self) -> Steps[FakeLink]:
+        yield partial(self.io, "connects")
         return FakeLink(self)
 
     def connection(self) -> Connection:

@@ -79,7 +79,7 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
         return self._opening is not None and self._opening is asyncio.current_task()
 
     def _begin(self, work: Callable[[], Steps[None]]) -> None:
-        self._opening = self.breaker.adopt().create_task(run(work()))
+        self._opening = asyncio.get_running_loop().create_task(run(work()))
 
     async def _ended(self, seconds: float) -> BaseException | None:
         task = self._opening

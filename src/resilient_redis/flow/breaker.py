@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from tenacity.wait import wait_base
 
 from ..base import BreakerBase
-from ..core.breaker import Cause, State, Transition
+from ..core.breaker import State, Transition
 from ..core.fence import Suspects
 from ..drain import Drain
 from ..journal import Journal
 from ..observers import logger
 from ..policy import Policy
-from ..receipt import Queued
-from ..seam.failures import is_alive
-from ..seam.methods import StandIn
 from ..seam.pools import breaker_of
 from ..settings import Settings
 from ..snapshot import DeadLetter, Snapshot
-from .flavour import Flavour
-from .link import Template
-from .processes import register
-from .steps import Steps, Wait
+from .background import Background, is_over
+from .link import LinkBase, Template
+from .processes import one_at_a_time, register
+from .recovery import recover
+from .steps import Steps
 
 if TYPE_CHECKING:
     from .objects import ObjectGuard
     from .socket import GuardedSocket
 
 
-class CircuitBreaker(Flavour):
+class CircuitBreaker(Background):
     """A circuit breaker for one Redis endpoint and one user, shared by all its connections.
 
     `redis_client` (none): a client of redis-py is guarded at its connections from now on; any other
@@ -55,12 +53,13 @@ class CircuitBreaker(Flavour):
     it, and the child of a fork begins anew.
     """
 
-    #: Where no breaker is given: one per endpoint and user, kept while a connection uses it.
-    _shared: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Any]]
+    #: Where no breaker is given: one per flavour, endpoint and user, kept while a connection uses
+    #: it.
+    _shared: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Any]] = (
+        weakref.WeakValueDictionary()
+    )
     #: Those of them that hold anything: nobody else may have a reference.
-    _holding: ClassVar[set[BreakerBase]]
-    #: What shapes the answers over an object that is no client of redis-py.
-    stand_in: ClassVar[type[StandIn]]
+    _holding: ClassVar[set[BreakerBase]] = set()
 
     def __init__(
         self,
@@ -108,8 +107,6 @@ class CircuitBreaker(Flavour):
         self.denials = 0
         self.changes = 0  # goes up whenever whoever waits should look again
         self.drain = Drain(self)
-        self._closed = False
-        self._answers = 0
         self.client: Any = None
         self.object: ObjectGuard | None = None
         self._paced = recovery_wait is not None
@@ -121,11 +118,13 @@ class CircuitBreaker(Flavour):
     @classmethod
     def shared(cls, endpoint: tuple[Any, ...]) -> CircuitBreaker:
         """The breaker of `endpoint` that all connections share which were given none."""
-        breaker: CircuitBreaker | None = cls._shared.get(endpoint)
-        if breaker is None:
-            breaker = cls._shared[endpoint] = cls(name=str(endpoint[0]))
-            breaker.kept = cls._holding
-        return breaker
+        key = (cls, *endpoint)
+        with one_at_a_time():
+            breaker: CircuitBreaker | None = cls._shared.get(key)
+            if breaker is None:
+                breaker = cls._shared[key] = cls(name=str(endpoint[0]))
+                breaker.kept = cls._holding
+            return breaker
 
     def take_client(self, client: Any) -> None:
         """Guards `client`; for a breaker that was made without one.
@@ -215,11 +214,6 @@ class CircuitBreaker(Flavour):
         """Those of before the last outage that still wait for a reply."""
         return [c for c in list(self.connections) if c.late]
 
-    def wake(self) -> None:
-        """Something changed: whoever waits looks again."""
-        self.changes += 1
-        self._wake_waiting()
-
     def open_gate(self) -> None:
         super().open_gate()
         self.wake()
@@ -229,68 +223,21 @@ class CircuitBreaker(Flavour):
         self.wake()
         self.start_recovery()
 
-    # -- waiting ----------------------------------------------------------------------------
+    # -- recovery ---------------------------------------------------------------------------
 
-    def pausing(self, seconds: float) -> Wait:
-        """A wait for so long, or until something changes from what it is now."""
-        return partial(self._pause, seconds, self.changes)
+    def start_recovery(self) -> None:
+        """Recovery runs while there is something to recover, and only then."""
+        self.exclusively(self._start_recovery)
 
-    def breath_is_due(self) -> bool:
-        """Now and then others have to run: what is answered without I/O never waits by itself, and
-        a consumer that polls would stop the very recovery that it waits for.
-        """
-        self._answers += 1
-        return self._answers % 32 == 0
+    def _start_recovery(self) -> None:
+        wanted = self.busy and not self._closed and self.object is None
+        if wanted and self.adopt() and is_over(self._recovery):
+            self._recovery = self.beside(recover(self), "recovery")
 
-    def wait_drained(self, seconds: float) -> Steps[None]:
-        """Until the gate is open, the breaker is not closed, or the time is over."""
-        until, before = self.clock() + seconds, self.denials
-        while self.closed and not self.gate_open and self._held is None and self.denials == before:
-            left = until - self.clock()
-            if left <= 0:
-                return
-            yield self.pausing(left)
-
-    def wait_recovered(self, seconds: float | None) -> Steps[None]:
-        """Until commands go to the server again, or the time is over; None is for ever."""
-        until, before = None if seconds is None else self.clock() + seconds, self.denials
-        while not (self.closed and (self.gate_open or self.denials != before)):
-            left = 3600.0 if until is None else until - self.clock()
-            if left <= 0:
-                return
-            yield self.pausing(left)
-
-    def wait_settled(self, receipts: Iterable[Queued], seconds: float) -> Steps[None]:
-        """Until all `receipts` are settled, the breaker is not closed, or the time is over."""
-        until = self.clock() + seconds
-        for receipt in receipts:
-            while not receipt.settled and self.closed and self._held is None:
-                left = until - self.clock()
-                if left <= 0:
-                    return
-                receipt.on_settled(self.wake)
-                yield self.pausing(left)
-
-    # -- hang detection ---------------------------------------------------------------------
-
-    def _waits(self) -> list[float]:
-        """Since when replies are waited for."""
-        found = [connection.waiting_since() for connection in list(self.connections)]
-        return [since for since in found if since is not None]
-
-    def _question_time(self, since: float) -> float:
-        """Seconds that the question may take, of one who has waited since `since`."""
-        left = max(since + self.deadline - self.clock(), self.deadline / 4)
-        return min(left, self.deadline)
-
-    def _asked(self, era: int, asked: float, error: Exception | None) -> None:
-        """What the question of era `era`, asked at `asked`, has shown."""
-        if error is not None and not is_alive(error):
-            if self.era == era:
-                self.trip(Cause.HANG, type(error).__name__)
-            return
-        for connection in list(self.connections):
-            connection.cleared(asked)
+    def opening_link(self) -> Steps[LinkBase]:
+        """A link to a server that answers."""
+        assert self.template is not None
+        return self.link_class.opened(self.template, self.clock)
 
     # -- the end ----------------------------------------------------------------------------
 
@@ -314,12 +261,12 @@ class CircuitBreaker(Flavour):
                 break
             self.start_recovery()
             yield self.pausing(left)
-        if (left := until - self.clock()) > 0:
+        if (left := until - self.clock()) > 0 and not is_over(self._recovery):
             # The gate opens before the watermarks are deleted.
-            yield partial(self._recovery_over, left)
+            yield partial(self.joined, self._recovery, left)
         self._closed = True
         try:
-            yield self._end_all
+            yield from self._ending()
         finally:
             self._closed = False  # used again, as redis-py's clients may be, it recovers again
         self.reported = True

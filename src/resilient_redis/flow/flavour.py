@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..base import BreakerBase
+from ..seam.methods import StandIn
 from .steps import Steps
+
+if TYPE_CHECKING:
+    from .link import LinkBase
 
 T = TypeVar("T")
 
@@ -18,94 +22,92 @@ T = TypeVar("T")
 class Flavour(BreakerBase):
     """See the two `RedisCircuitBreaker`s for what each makes of it."""
 
-    @abstractmethod
-    def _set_up(self) -> None:
-        """Its own attributes."""
+    #: What shapes the answers over an object that is no client of redis-py.
+    stand_in: ClassVar[type[StandIn]]
+    #: The connections of its own.
+    link_class: ClassVar[type[LinkBase]]
+
+    # -- for the user -----------------------------------------------------------------------
 
     @abstractmethod
-    def exclusively(self, work: Callable[[], T]) -> T:
-        """Does it while nothing else of this breaker is done."""
+    def execute(self, method_name: str, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls `func(*args, **kwargs)`, the method `method_name` of this breaker's client, or
+        decides what it is answered: `execute("set", client.set, "k", "v")`.
+
+        Over a client of redis-py the guard sits at the connections, and this just calls. Over any
+        other object: while open, a write is queued and answered "OK", a read gets its neutral
+        answer, the rest raises `CommandRefused`; a call that fails by an outage is raised again,
+        and its `queued` says whether the write is queued.
+        """
+
+    @abstractmethod
+    def flush_re_sync_queue(self) -> Any:
+        """Looks at the server now and waits for the replay, up to `drain_wait`; returns how many
+        writes were applied meanwhile.
+        """
+
+    # -- for the steps ----------------------------------------------------------------------
 
     @abstractmethod
     def _guard_connections(self, client: Any) -> bool:
         """Guards a client of redis-py at its connections. False where it is none."""
 
     @abstractmethod
-    def adopt(self) -> Any:
-        """What belongs to an event loop that has ended is not waited for in this one."""
+    def exclusively(self, work: Callable[[], T]) -> T:
+        """Does it while nothing else of this breaker is done."""
 
     @abstractmethod
-    def watch(self, connection: Any) -> None:
-        """`connection` is about to wait for the server."""
+    def adopt(self) -> bool:
+        """What belongs to an event loop that has ended is not waited for in this one. False where
+        none runs, and one has to.
+        """
 
     @abstractmethod
-    def start_recovery(self) -> None:
-        """Recovery runs while there is something to recover, and only then."""
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> Any:
+        """Waits, looking each time that `wake_waiting` is called, for so long at most."""
 
     @abstractmethod
-    def recovery_ended(self) -> None:
-        """It does not run any more."""
-
-    @abstractmethod
-    def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Calls it then, whoever waits or not."""
-
-    @abstractmethod
-    def _wake_waiting(self) -> None:
-        """Whoever pauses looks again."""
-
-    @abstractmethod
-    def _pause(self, seconds: float, changes: int) -> Any:
-        """Waits, until there were more than so many `changes`, or the time is over."""
-
-    @abstractmethod
-    def sleep(self, seconds: float) -> Any:
-        """Waits for so long."""
-
-    @abstractmethod
-    def rest(self, seconds: float) -> Any:
-        """Waits between two probes; `hurry` ends it."""
-
-    @abstractmethod
-    def hurry(self) -> None:
-        """The next probe is wanted now."""
+    def wake_waiting(self) -> None:
+        """Whoever waits looks again."""
 
     @abstractmethod
     def breathe(self) -> Any:
         """Waits for nothing, so that others run."""
 
     @abstractmethod
-    def check_hang(self, since: float) -> None:
-        """Asks on a second connection whether the server still answers; one question at a time."""
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Calls it then, whoever waits or not."""
+
+    @abstractmethod
+    def arm(self) -> None:
+        """Replies are waited for from now on: `check_hang` is to be called in time."""
+
+    @abstractmethod
+    def disarm(self) -> None:
+        """Nobody waits for replies any more."""
 
     @abstractmethod
     def check_hang_soon(self, since: float) -> None:
-        """The same for who is being interrupted."""
-
-    @abstractmethod
-    def hang_verdict(self) -> Any:
-        """If the question is being asked, waits for the answer that is due at any moment."""
-
-    @abstractmethod
-    def open_link(self) -> Any:
-        """Waits. A `Link` to a server that answers."""
+        """`check_hang`, for who is being interrupted."""
 
     @abstractmethod
     def limited(self, steps: Steps[Any], seconds: float) -> Any:
         """Waits for all of `steps`, for so long at most where that can be had."""
 
     @abstractmethod
-    def spawn(self, steps: Steps[None], name: str) -> Any:
-        """Runs `steps` beside; has `done()`."""
+    def beside(self, steps: Steps[None], name: str) -> Any:
+        """Runs `steps` beside; what it returns has `done()`. None where nothing can begin, because
+        the interpreter ends.
+        """
 
     @abstractmethod
     def joined(self, running: Any, seconds: float) -> Any:
-        """Waits for what `spawn` has returned, for so long at most."""
+        """Waits for what `beside` has returned, for so long at most."""
 
     @abstractmethod
-    def _end_all(self) -> Any:
-        """Waits. Ends what runs in the background."""
+    def stop(self, running: Any) -> None:
+        """It is to end instead of waiting once more."""
 
     @abstractmethod
-    def _recovery_over(self, seconds: float) -> Any:
-        """Waits until recovery does not run any more, for so long at most."""
+    def ended(self, running: Any) -> Any:
+        """Waits until it has."""

@@ -22,6 +22,7 @@ from ..seam.failures import is_foreign_outage, never_sent, server_answered
 from ..seam.methods import StandIn, is_command
 from ..seam.packed import command_of
 from ..seam.pools import pool_of
+from .background import is_over
 from .calls import Call, Keys, Piped, Replayer, frozen
 from .sender import READ_AS_NEUTRAL
 from .steps import Steps
@@ -226,10 +227,15 @@ class ObjectGuard:
         if breaker.gate_open:
             return True
         breaker.adopt()
-        if self.replaying is None or self.replaying.done():
+        if is_over(self.replaying):
             if permit is None and (self._replayer.rests or not breaker.closed):
                 return False
-            self.replaying = breaker.spawn(self._replayer.run(permit), f"{breaker.name}-replay")
+            replaying = breaker.beside(self._replayer.run(permit), "replay")
+            if replaying is None:
+                if permit is not None:
+                    breaker.give_back(permit, False)
+                return False
+            self.replaying = replaying
         elif permit is not None:
             breaker.give_back(permit, False)
         left = max(until - breaker.clock(), 0.0)
@@ -243,7 +249,7 @@ class ObjectGuard:
         if not breaker.pending:
             return 0
         # One that somebody else has started, as a probe, is waited for like our own.
-        under_way = self.replaying is not None and not self.replaying.done()
+        under_way = not is_over(self.replaying)
         permit = None if breaker.closed or under_way else breaker.take_permit()
         if breaker.closed or under_way or permit is not None:
             wait = breaker.drain_wait if seconds is None else seconds

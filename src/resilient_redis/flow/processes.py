@@ -22,6 +22,11 @@ _breakers: weakref.WeakSet[CircuitBreaker] = weakref.WeakSet()
 _registering = threading.RLock()
 
 
+def one_at_a_time() -> threading.RLock:
+    """For who makes a breaker, or may."""
+    return _registering
+
+
 def register(breaker: CircuitBreaker) -> None:
     """`breaker` is one of this process."""
     with _registering:

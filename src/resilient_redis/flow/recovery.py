@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from redis.exceptions import RedisError
@@ -52,7 +51,6 @@ def recover(breaker: CircuitBreaker) -> Steps[None]:
     finally:
         if link is not None:
             link.abort()
-        breaker.recovery_ended()
         breaker.wake()  # who waits for the end: the watermarks are deleted
 
 
@@ -62,11 +60,11 @@ def _reconnect(breaker: CircuitBreaker, old: LinkBase | None) -> Steps[LinkBase 
         old.abort()
     if not breaker.closed or old is not None or breaker.denied:
         # A forced-open breaker has no permit to give; it sleeps until it is reset.
-        yield partial(breaker.rest, breaker.next_wait())
+        yield breaker.resting(breaker.next_wait())
     if breaker.closed:
         link = yield from _open(breaker)
         if link is None and breaker.gate_open:
-            yield partial(breaker.sleep, breaker.next_wait())  # only a watermark is left
+            yield breaker.sleeping(breaker.next_wait())  # only a watermark is left
         elif link is None and not breaker.denied and breaker.closed:
             breaker.trip(Cause.REPLAY_FAILED, "no connection")
         return link
@@ -85,11 +83,11 @@ def _reconnect(breaker: CircuitBreaker, old: LinkBase | None) -> Steps[LinkBase 
 
 def _open(breaker: CircuitBreaker) -> Steps[LinkBase | None]:
     if breaker.template is None:
-        yield partial(breaker.sleep, breaker.next_wait())
+        yield breaker.sleeping(breaker.next_wait())
         return None
     breaker.counters["probes"] += 1
     try:
-        link: LinkBase = yield breaker.open_link
+        link: LinkBase = yield from breaker.opening_link()
     except FAILURES as error:
         _not_open(breaker, error, denied=is_denial(error))
     except CredentialsFailed as failed:
@@ -149,7 +147,7 @@ def _drain(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
         return False
     if held is not None:
         breaker.hold(held)
-        yield partial(breaker.sleep, breaker.next_wait())
+        yield breaker.sleeping(breaker.next_wait())
         # A replica: the master may be another server by now, where Sentinel or a name leads to it.
         return held != "READONLY"
     breaker.drain.finish()
@@ -164,7 +162,7 @@ def _tidy_up(breaker: CircuitBreaker, link: LinkBase) -> Steps[bool]:
         logger.debug("%s: a watermark is not deleted yet: %r", breaker.name, error)
         return False
     if not breaker.replay.tidy:
-        yield partial(breaker.sleep, breaker.next_wait())
+        yield breaker.sleeping(breaker.next_wait())
     return True
 
 
@@ -173,7 +171,7 @@ def _fence(breaker: CircuitBreaker, link: LinkBase) -> Steps[None]:
     until = breaker.clock() + LAST_WAIT
     # Polled: a reply that arrives tells nobody, which keeps the healthy path short.
     while (late := breaker.late_connections()) and breaker.clock() < until:
-        yield partial(breaker.sleep, 0.005)
+        yield breaker.sleeping(0.005)
     for connection in late:
         connection.cut()
     suspects = breaker.suspects
@@ -182,4 +180,4 @@ def _fence(breaker: CircuitBreaker, link: LinkBase) -> Steps[None]:
     allowed = yield from link.driving(fence(suspects, breaker.clock(), link.server))
     breaker.fenced(suspects, allowed)
     if not allowed:
-        yield partial(breaker.sleep, GRACE)
+        yield breaker.sleeping(GRACE)

@@ -132,7 +132,7 @@ class GuardedSender(GuardedSocket):
                     if self._lost_replies >= TOO_OFTEN:
                         raise self._refusal(self._too_often(batch), touched)
                     # Others are served, so the breaker stays closed; for this caller it is away.
-                    yield breaker.hang_verdict
+                    yield from breaker.hang_verdict()
                     away = True
                 yield from self._pause()
                 continue

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-import weakref
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
-from ..base import BreakerBase
 from ..core.exchange import ReplyError
 from ..events import Event
 from ..flow.breaker import CircuitBreaker
-from ..flow.recovery import recover
 from ..flow.steps import Steps
 from ..receipt import Queued
 from ..seam.failures import as_redis_error
@@ -48,28 +45,16 @@ class SyncQueued(Queued):
 class RedisCircuitBreaker(CircuitBreaker):
     __doc__ = CircuitBreaker.__doc__
 
-    _shared: ClassVar[weakref.WeakValueDictionary[tuple[Any, ...], Any]] = (
-        weakref.WeakValueDictionary()
-    )
-    _holding: ClassVar[set[BreakerBase]] = set()
     stand_in = SyncStandIn
+    link_class = Link
+    receipt_class = SyncQueued
     lock: Lock
 
     def _set_up(self) -> None:
+        super()._set_up()
         self.lock = Lock(self._observers.tell)
-        self._recovery: Running | None = None
-        self._hang_check: Running | None = None
-        self._hurried = False
 
     def execute(self, method_name: str, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        """Calls `func(*args, **kwargs)`, the method `method_name` of this breaker's client, or
-        decides what it is answered: `execute("set", client.set, "k", "v")`.
-
-        Over a client of redis-py the guard sits at the connections, and this just calls. Over any
-        other object: while open, a write is queued and answered "OK", a read gets its neutral
-        answer, the rest raises `CommandRefused`; a call that fails by an outage is raised again,
-        and its `queued` says whether the write is queued.
-        """
         if self.object is not None:
             owner = threading.current_thread()
             steps = self.object.execute(method_name, func, args, kwargs, owner)
@@ -79,9 +64,6 @@ class RedisCircuitBreaker(CircuitBreaker):
         return func(*args, **kwargs)
 
     def flush_re_sync_queue(self) -> int:
-        """Looks at the server now and waits for the replay, up to `drain_wait`; returns how many
-        writes were applied meanwhile.
-        """
         return run(self.lock, self._flushing())
 
     def close(self, drain_timeout: float = 0.0) -> int:
@@ -100,9 +82,6 @@ class RedisCircuitBreaker(CircuitBreaker):
 
         return guard_client(client, self)
 
-    def _make_receipt(self, seq: int, command: str) -> SyncQueued:
-        return SyncQueued(seq, command)
-
     def exclusively(self, work: Callable[[], T]) -> T:
         return self.lock.exclusively(work)
 
@@ -111,113 +90,53 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     # -- in the background --------------------------------------------------------------------
 
-    def adopt(self) -> None:
-        pass  # threads have no loop
+    def adopt(self) -> bool:
+        return True  # threads have no loop
 
-    def spawn(self, steps: Steps[None], name: str) -> Running:
-        return Running(self.lock, steps, name)
+    def beside(self, steps: Steps[None], name: str) -> Running | None:
+        try:
+            return Running(self.lock, steps, f"{self.name}-{name}")
+        except RuntimeError:
+            return None  # the interpreter is ending, and lets no thread begin
 
     def joined(self, running: Running, seconds: float) -> None:
         running.join(seconds)
 
+    def stop(self, running: Running) -> None:
+        running.stop()
+
+    def ended(self, running: Running) -> None:
+        running.join(self.probe_timeout)  # what it waits for at a socket takes no longer
+
     def limited(self, steps: Steps[Any], seconds: float) -> Any:  # noqa: ARG002 - see below
-        # A thread cannot be interrupted: how long it takes is for the object's own timeout to say.
+        # A thread cannot be interrupted: how long it takes is for its own timeouts to say.
         return run(self.lock, steps)
-
-    def start_recovery(self) -> None:
-        with self.lock.held:
-            if self._recovery is not None or not self.busy or self._closed or self.object:
-                return
-            try:
-                self._recovery = self.spawn(recover(self), f"{self.name}-recovery")
-            except RuntimeError:
-                pass  # the interpreter is ending, and lets no thread begin
-
-    def recovery_ended(self) -> None:
-        self._recovery = None
-
-    def _recovery_over(self, seconds: float) -> None:
-        if (recovery := self._recovery) is not None:
-            recovery.join(seconds)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
         timer = threading.Timer(seconds, call)
         timer.daemon = True
         timer.start()
 
-    def open_link(self) -> Link:
-        assert self.template is not None
-        return run(self.lock, Link.opened(self.template, self.clock))
-
-    def _end_all(self) -> None:
-        with self.lock.held:
-            replaying = self.object.replaying if self.object is not None else None
-            ending = [self._recovery, self._hang_check, replaying]
-            for running in ending:
-                if running is not None:
-                    running.stop()
-            self._hurried = True
-            self.wake()
-        for running in ending:
-            if running is not None:
-                # What it waits for at a socket takes no longer than that.
-                running.join(self.probe_timeout)
-
     # -- waiting ------------------------------------------------------------------------------
 
-    def _wake_waiting(self) -> None:
-        with self.lock.changed:
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> None:
+        with self.lock.held:
+            self.lock.changed.wait_for(ready, max(seconds, 0.0))
+
+    def wake_waiting(self) -> None:
+        with self.lock.held:
             self.lock.changed.notify_all()
-
-    def _pause(self, seconds: float, changes: int) -> None:
-        with self.lock.changed:
-            self.lock.changed.wait_for(lambda: self.changes != changes, max(seconds, 0.0))
-
-    def sleep(self, seconds: float) -> None:
-        with self.lock.changed:
-            self.lock.changed.wait_for(lambda: self._closed, seconds)
 
     def breathe(self) -> None:
         time.sleep(0)
 
-    def rest(self, seconds: float) -> None:
-        with self.lock.changed:
-            self.lock.changed.wait_for(lambda: self._hurried or self._closed, seconds)
-            self._hurried = False
+    # -- hang detection: who waits at a socket looks about by himself -----------------------------
 
-    def hurry(self) -> None:
-        with self.lock.changed:
-            self._hurried = True
-            self.lock.changed.notify_all()
+    def arm(self) -> None:
+        pass
 
-    # -- hang detection -----------------------------------------------------------------------
-
-    def watch(self, connection: Any) -> None:
-        with self.lock.held:
-            self.connections.add(connection)
-
-    def check_hang(self, since: float) -> None:
-        with self.lock.held:
-            if not self.closed or (self._hang_check is not None and not self._hang_check.done()):
-                return
-            steps = self._asking(self._question_time(since))
-            try:
-                self._hang_check = self.spawn(steps, f"{self.name}-hang-check")
-            except RuntimeError:
-                pass  # the interpreter is ending, and lets no thread begin
+    def disarm(self) -> None:
+        pass
 
     def check_hang_soon(self, since: float) -> None:
         self.check_hang(since)
-
-    def hang_verdict(self) -> None:
-        if (asking := self._hang_check) is not None:
-            asking.join(0.05)
-
-    def _asking(self, seconds: float) -> Steps[None]:
-        era, asked, found = self.era, self.clock(), None
-        assert self.template is not None
-        try:
-            yield from self.template.asking(Link, seconds)
-        except Exception as error:  # noqa: BLE001 - it is classified, and nobody waits for this
-            found = error
-        self._asked(era, asked, found)

@@ -129,16 +129,21 @@ class Running:
     def __init__(self, lock: Lock, steps: Steps[None], name: str) -> None:
         self._lock = lock
         self._steps = steps
-        self._stopped = False
+        self._stopped = self._over = False
         if sys.is_finalizing():
             # Before Python 3.12 `start` waits for ever for a thread that never runs: a `__del__` at
             # the end of the process asked a Redis that was gone.
             raise RuntimeError("can't create new thread at interpreter shutdown")
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self.thread.start()
+        try:
+            self.thread.start()
+        except BaseException:
+            self._stopped = True  # interrupted, it may have begun
+            raise
 
     def _run(self) -> None:
-        run(self._lock, self._until_stopped())
+        if not self._stopped:
+            run(self._lock, self._until_stopped())
 
     def _until_stopped(self) -> Steps[None]:
         steps = self._steps
@@ -151,16 +156,18 @@ class Running:
                     wait = steps.throw(error)
                 else:
                     wait = steps.send(value)
+            steps.close()
         except StopIteration:
-            return  # they have come to their end
-        steps.close()
+            pass  # they have come to their end
+        finally:
+            self._over = True  # in their last step: who looks from now on may begin another
 
     def stop(self) -> None:
         """They end instead of waiting once more."""
         self._stopped = True
 
     def done(self) -> bool:
-        return not self.thread.is_alive()
+        return self._over or not self.thread.is_alive()
 
     def join(self, seconds: float | None = None) -> None:
         if self.thread is not threading.current_thread():
