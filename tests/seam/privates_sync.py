@@ -80,6 +80,12 @@ def remembers_its_timeout(name: str) -> bool:
 
 
 PRIVATE_SYNC = [
+    Private(
+        "_is_owned",
+        "threading.RLock",
+        "a function: whether the caller holds it (as `threading.Condition` asks)",
+        lambda: cast(Any, threading.RLock())._is_owned() is False,
+    ),
     # -- what is imported
     a_class("redis._parsers._RESP2Parser", "on_connect", "can_read", "read_response"),
     a_class("redis._parsers._RESP3Parser", "on_connect", "can_read", "read_response"),

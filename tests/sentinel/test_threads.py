@@ -28,6 +28,7 @@ from resilient_redis import (
     ResilientRedis,
     ResilientSentinelManagedConnection,
 )
+from resilient_redis.flow.sentinels import Question
 from tests.support.sentinels import SERVICE, SyncScriptedSentinel, unused_port
 from tests.support.servers import Rig
 
@@ -391,7 +392,10 @@ def test_what_the_parent_asked_is_nothing_to_the_child(service: Service) -> None
     client.get("k")
     template: Any = service.breaker.template
     place = template.place
-    place.question, place.pid = Future(), place.pid - 1
+    place.unanswered = Question(service.breaker, [], lambda: "never told")
+    until(place.unanswered.over)
+    # As a fork leaves it.
+    place.unanswered._asked_by._over = False
     client.connection_pool.disconnect()
     began = time.monotonic()
     assert client.get("k") is None
@@ -413,7 +417,7 @@ def test_no_sentinel_is_there(one_is_away: OneByOne, service: Service, old: Rig)
     assert client.set("k", "new") is True
     assert service.breaker.state != "CLOSED"
     until(lambda: service.breaker.snapshot().counters.get("probes", 0) > 3)
-    asking = [t for t in threading.enumerate() if t.name == "resilient-redis-sentinels"]
+    asking = [t for t in threading.enumerate() if t.name.endswith("-sentinels")]
     assert len(asking) <= 2
     one_is_away.sentinels[:] = [there]
     service.recovered()

@@ -3,79 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
-from redis.exceptions import ConnectionError
 
-from ..flow.sentinel import Address, ServiceBase, no_ssl
 from ..flow.sentinel import GuardedSentinel as SharedGuardedSentinel
+from ..flow.sentinel import no_ssl
+from ..flow.sentinels import Address
 from ..flow.steps import Steps
-from ..seam.failures import is_alive
 from .connection import GUARDED, GuardedConnection
-from .driving import end, run
-
-
-class Service(ServiceBase):
-    """See `ServiceBase`."""
-
-    async def ask(self, question: Callable[[], Awaitable[Address]], seconds: float) -> Address:
-        asking = asyncio.ensure_future(question())
-        patience = min(self.breaker.deadline / 4, seconds)
-        try:
-            await asyncio.wait({asking}, timeout=patience)
-            if not asking.done():
-                seconds -= patience
-                if await _comes_first(self.pool.sentinel_manager.sentinels, asking, seconds):
-                    await end(asking)
-                    asking = asyncio.ensure_future(question())
-                    await asyncio.wait({asking}, timeout=seconds)
-            if not asking.done():
-                raise ConnectionError("no sentinel answers")
-            return await asking
-        finally:
-            await end(asking)
-
-    def rotation(self) -> _Rotation:
-        return _Rotation(self.pool)
-
-    async def together(self, work: list[Steps[None]]) -> None:
-        await asyncio.gather(*map(run, work))
-
-
-async def _comes_first(sentinels: list[Any], asking: asyncio.Future[Any], seconds: float) -> bool:
-    """Moves the sentinel that answers a PING first to the front. False where none does in
-    `seconds`, or before `asking` is done.
-    """
-    asked = {asyncio.ensure_future(each.execute_command("PING")): each for each in sentinels}
-    waiting: set[asyncio.Future[Any]] = {asking, *asked}
-    until = asyncio.get_running_loop().time() + seconds
-    try:
-        while len(waiting) > 1 and not asking.done():
-            left = until - asyncio.get_running_loop().time()
-            done, waiting = await asyncio.wait(
-                waiting, timeout=max(left, 0.0), return_when=asyncio.FIRST_COMPLETED
-            )
-            if not done:
-                break
-            for task in done - {asking}:
-                error = task.exception()
-                if error is None or is_alive(error):
-                    sentinels.remove(asked[task])
-                    sentinels.insert(0, asked[task])
-                    return True
-        return False
-    finally:
-        for task in asked:
-            await end(task)
+from .driving import run
 
 
 class _Rotation:
-    """See `ServiceBase.rotation`."""
-
     def __init__(self, pool: Any) -> None:
         self._pool = pool
         self._found: AsyncGenerator[Address, None] | None = None
@@ -110,14 +53,7 @@ class _StockReplies(AbstractConnection):
 class GuardedSentinel(SharedGuardedSentinel, GuardedConnection, _StockReplies):
     """Mixed into a managed connection of redis-py; see `ResilientSentinelManagedConnection`."""
 
-    service_class = Service
-
-    @classmethod
-    def _stock_class(cls) -> type[Any]:
-        return SSLConnection if issubclass(cls, SSLConnection) else Connection
-
-    def _usable(self) -> bool:
-        return super()._usable() and self._is_where_it_should_be()
+    rotation_class = _Rotation
 
     async def _read_rest(self) -> Any:
         return await _StockReplies.read_response(self, disable_decoding=True)
@@ -136,14 +72,7 @@ class GuardedSentinel(SharedGuardedSentinel, GuardedConnection, _StockReplies):
 
 
 class ResilientSentinelManagedConnection(GuardedSentinel, SentinelManagedConnection):  # type: ignore[misc]  # redis-py: a float for a bool
-    """redis-py's `SentinelManagedConnection` with the guard inside: the `connection_class` of
-    `Sentinel.master_for`, `Sentinel.slave_for` or a `SentinelConnectionPool`.
-
-    `breaker`: the `RedisCircuitBreaker` of this service, its master or its replicas; without one,
-    all connections to the same service, role and user share one with default settings. Over
-    replicas reads go to another one, or get their neutral answer when there is none; writes raise
-    redis-py's `ReadOnlyError`, and `CommandRefused` when there is none.
-    """
+    __doc__ = SharedGuardedSentinel.__doc__
 
     def __init__(self, **kwargs: Any) -> None:
         no_ssl(kwargs)

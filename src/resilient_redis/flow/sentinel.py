@@ -38,68 +38,40 @@ from ..seam.pools import pool_behind
 from .breaker import CircuitBreaker
 from .link import LinkBase, Template
 from .receiver import GuardedReceiver
-from .steps import Steps
-
-Address = tuple[str, int]
+from .sentinels import Address, Place, ask
+from .steps import Steps, Wait
 
 # A replica takes no writes, ever: none of them may be queued for it.
 _TAKES_NO_WRITES = Rule(commands=WRITES | TAKES | COUNTERS, answer="refuse").compiled
 
 
-@dataclass
-class Place:
-    """Where the master was when it was last reached, and when Sentinel was asked for that."""
-
-    address: Address | None = None
-    as_of: float = 0.0
-
-
 @dataclass(eq=False, repr=False)
-class ServiceBase(Template):
+class Service(Template):
     """How to make connections to what a breaker's service is now."""
 
     pool: Any  # redis-py's, or what stands for it: it asks the sentinels
     breaker: Any
-    place: Any  # the flavour's `Place`, shared by all of a breaker
+    place: Place  # shared by all of a breaker
+    rotation: Callable[[Any], Any]  # the flavour's `Rotation`
 
-    place_class: ClassVar[type[Place]] = Place
-
-    @abstractmethod
-    def ask(self, question: Callable[[], Any], seconds: float) -> Any:
-        """Waits. The address that `question`, put to the pool, is answered by the first sentinel
-        that answers, within `seconds`.
-
-        redis-py asks one after the other, and tries one that is away eleven times before the next
-        (4 s where its port is closed): longer than any caller waits here, and as it puts the one
-        that has answered first only at the end, the next caller would fare no better. So after a
-        quarter of a deadline all are asked whether they are there, and the first that is comes
-        first.
-        """
-
-    @abstractmethod
-    def rotation(self) -> Any:
-        """The replicas in turn, then the master: `following` is a question for `ask`, and raises
-        `SlaveNotFoundError` behind the last; `close` ends it.
-        """
-
-    @abstractmethod
-    def together(self, work: list[Steps[None]]) -> Any:
-        """Waits for all of them at once."""
+    def ask(self, put: Wait, seconds: float) -> Steps[Address]:
+        """See `sentinels.ask`."""
+        sentinels = self.pool.sentinel_manager.sentinels
+        return ask(self.breaker, sentinels, self.place, put, seconds)
 
     @property
     def address(self) -> Address | None:
         """Where the master was when it was last reached."""
-        found: Address | None = self.place.address
-        return found
+        return self.place.address
 
     def locating(self) -> Steps[Any]:
         """Asks Sentinel. Raises where it names nobody."""
         if self.pool.is_master:
-            host, port = yield partial(self.ask, self.pool.get_master_address, self.timeout)
+            host, port = yield from self.ask(self.pool.get_master_address, self.timeout)
         else:
-            found = self.rotation()
+            found = self.rotation(self.pool)
             try:
-                host, port = yield partial(self.ask, found.following, self.timeout)
+                host, port = yield from self.ask(found.following, self.timeout)
             finally:
                 found.close()
         return self.make(host=host, port=port)
@@ -132,8 +104,16 @@ class ServiceBase(Template):
         """
         if not self.pool.is_master:
             waiting = {address_of(c) for c in self._connections() if c.waiting_since() is not None}
+            breaker = self.breaker
             work = [self._asking_replica(link, address) for address in waiting]
-            yield partial(self.together, work)
+            begun = [breaker.beside(steps, "hang-check") for steps in work]
+            asking = [each for each in begun if each is not None]
+            try:
+                for each in asking:
+                    yield partial(breaker.joined, each, seconds)
+            finally:
+                for each in asking:
+                    breaker.stop(each)
             return
         if self.address is None:
             connection = yield from self.locating()
@@ -160,9 +140,18 @@ class ServiceBase(Template):
 
 
 class GuardedSentinel(GuardedReceiver):
-    """What both flavours mix into a managed connection of redis-py."""
+    """redis-py's `SentinelManagedConnection` with the guard inside: the `connection_class` of
+    `Sentinel.master_for`, `Sentinel.slave_for` or a `SentinelConnectionPool`.
 
-    service_class: ClassVar[type[ServiceBase]]  # the flavour's
+    `breaker`: the `RedisCircuitBreaker` of this service, its master or its replicas; without one,
+    all connections to the same service, role and user share one with default settings. Over
+    replicas reads go to another one, or get their neutral answer when there is none; writes raise
+    redis-py's `ReadOnlyError`, and `CommandRefused` when there is none.
+    """
+
+    #: The replicas in turn, then the master: `following` is a question for `Service.ask`, and
+    #: raises `SlaveNotFoundError` behind the last; `close` ends it.
+    rotation_class: ClassVar[type[Any]]
     # Of redis-py's connection.
     connection_pool: Any
     host: Any
@@ -180,16 +169,25 @@ class GuardedSentinel(GuardedReceiver):
 
     def _make_template(self, kwargs: dict[str, Any]) -> Template:
         rest = {name: value for name, value in kwargs.items() if name != "connection_pool"}
-        pool, breaker, service = pool_behind(self.connection_pool), self.breaker, self.service_class
-        known = breaker.template
-        place = known.place if isinstance(known, service) else service.place_class()
-        stock = self._stock_class()
-        return service(stock, rest, breaker.probe_timeout, pool, breaker, place)
+        pool, breaker, stock = pool_behind(self.connection_pool), self.breaker, self._stock_class()
+        known, rotation = breaker.template, type(self).rotation_class
+        place = known.place if isinstance(known, Service) else Place()
+        return Service(stock, rest, breaker.probe_timeout, pool, breaker, place, rotation)
+
+    @classmethod
+    def _stock_class(cls) -> type[Any]:
+        """redis-py's own class for one address."""
+        stock = ("redis.connection", "redis.asyncio.connection")
+        return next(base for base in cls.__mro__ if base.__module__ in stock)
+
+    def _usable(self) -> bool:
+        usable: bool = super()._usable()  # type: ignore[safe-super]  # the flavour's is between
+        return usable and self._is_where_it_should_be()
 
     @property
-    def _service(self) -> ServiceBase:
+    def _service(self) -> Service:
         template = self.template
-        assert isinstance(template, ServiceBase)
+        assert isinstance(template, Service)
         return template
 
     @abstractmethod
@@ -200,9 +198,9 @@ class GuardedSentinel(GuardedReceiver):
     def _connect_within(self, steps: Steps[None], seconds: float) -> Any:
         """Waits for `steps`, which connect, and no longer than that for the first reply."""
 
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        """Waits. See `ServiceBase.ask`."""
-        return self._service.ask(question, self.breaker.deadline)
+    def _ask(self, put: Wait) -> Steps[Address]:
+        """See `Service.ask`."""
+        return self._service.ask(put, self.breaker.deadline)
 
     def _is_where_it_should_be(self) -> bool:
         return not self.connection_pool.is_master or address_of(self) == self._service.address
@@ -214,7 +212,7 @@ class GuardedSentinel(GuardedReceiver):
             return
         while True:
             as_of = breaker.clock()
-            self.host, self.port = yield partial(self._ask, pool.get_master_address)
+            self.host, self.port = yield from self._ask(pool.get_master_address)
             yield from super()._connect_and_introduce()
             if self._service.reached(address_of(self), as_of):
                 return
@@ -225,10 +223,10 @@ class GuardedSentinel(GuardedReceiver):
         """One that is away costs another one's turn, and is no outage."""
         breaker = self.breaker
         until = breaker.clock() + breaker.deadline
-        found = self._service.rotation()
+        found = self._service.rotation(self._service.pool)
         try:
             while True:
-                self.host, self.port = yield partial(self._ask, found.following)
+                self.host, self.port = yield from self._ask(found.following)
                 breaker.connections.add(self)
                 self._sent_at = breaker.clock()
                 try:
