@@ -243,6 +243,6 @@ def test_a_name_that_moves_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     told = missing(by_name["_send_ping"])
     assert told is not None
     assert "_send_ping of Connection has moved" in told
-    assert "resilient_redis/asyncio/connection.py:" in told
+    assert "resilient_redis/seam/stock.py:" in told
     with pytest.raises(AssertionError, match="_send_ping of Connection has moved"):
         test_it_is_all_there()

@@ -7,7 +7,7 @@ The healthy path is redis-py's own behind one attribute test (`breaker.live`). E
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,15 +17,12 @@ from redis.asyncio.connection import (
     SSLConnection,
     UnixDomainSocketConnection,
 )
-from redis.asyncio.retry import Retry
 from redis.exceptions import ResponseError
 
 from ..answering import LIVE
 from ..core.guard import Sent
-from ..flow.credentials import time_apart
-from ..flow.handshake import introduce
 from ..flow.receiver import GuardedReceiver
-from ..flow.socket import PUBSUB, SESSION, GuardedSocket, plain_tcp
+from ..flow.socket import PUBSUB, SESSION, PlainTCP
 from ..flow.steps import Steps
 from ..seam.failures import OUTAGE
 from ..seam.packed import Call, Packed
@@ -40,16 +37,8 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
     """Mixed into a connection class of redis-py; see `ResilientConnection`."""
 
     breaker_class = RedisCircuitBreaker
+    retry_class = GuardedRetry
     _opening: asyncio.Task[None] | None
-
-    @property
-    def retry(self) -> Retry:
-        """redis-py's retry, which never repeats what the guard has decided."""
-        return self._retry
-
-    @retry.setter
-    def retry(self, inner: Any) -> None:
-        self._retry = GuardedRetry(inner, self)
 
     # -- opening and closing ------------------------------------------------------------------
 
@@ -113,18 +102,12 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
         assert self._opening is not None
         self._opening.cancel()
 
-    async def _connect_stock(self) -> None:
-        # retry_socket_connect: no retry of redis-py inside ours (110 connects for one command).
-        await super().connect_check_health(check_health=False, retry_socket_connect=False)
-
     async def on_connect_check_health(self, check_health: bool = True) -> None:
-        """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
-        asked after that.
-        """
-        with time_apart(self):
-            await super().on_connect_check_health(check_health=check_health)
-        await run(introduce(self))
-        self._introduced = True
+        await run(self._greeting(check_health))
+
+    async def re_auth(self) -> None:
+        """As in redis-py, where the connection is up."""
+        await run(self._logging_in_again())
 
     def _subscribes_again(self) -> bool:
         return any(callback() is not None for callback in self._connect_callbacks)
@@ -133,20 +116,6 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
         if not self.health_check_interval:
             return False
         return asyncio.get_running_loop().time() > self.next_health_check
-
-    async def _ping_stock(self) -> None:
-        await self._send_ping()  # type: ignore[no-untyped-call]  # redis-py
-
-    async def re_auth(self) -> None:
-        """As in redis-py, where the connection is up."""
-        if self._re_auth_token is not None:
-            try:
-                await run(self._logging_in_again())
-            finally:
-                self._re_auth_token = None
-
-    async def _re_auth_stock(self) -> None:
-        await super().re_auth()  # type: ignore[no-untyped-call]  # redis-py
 
     async def can_read(self) -> bool:
         """False where not connected: what is to be done is decided with the command."""
@@ -213,19 +182,11 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
             self._tie(calls)
         self._slots = None
         self._track(calls)
+        if self.breaker.timer is None:
+            self.breaker.arm()
         await self._write(chunks)
         if special and calls[0][0] in PUBSUB:
             self._forget()
-
-    def _track(self, calls: Sequence[Call]) -> None:
-        breaker = self.breaker
-        self._sent, self._next, self._loss = calls, 0, None
-        self._era = breaker.era
-        self._sent_at = breaker.clock()
-        if self._replies:
-            self._replies = []
-        if breaker.timer is None:
-            breaker.arm()
 
     async def _write(self, chunks: Sequence[bytes]) -> None:
         """redis-py's write without a task per send (`wait_for`: 32 % of a GET's instructions).
@@ -258,19 +219,6 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
 
     def _owner(self) -> Any:
         return caller.get() or asyncio.current_task()
-
-    def _pack(self, calls: Iterable[Call]) -> list[bytes]:
-        calls = list(calls)
-        if len(calls) == 1:
-            return list(self.pack_command(*calls[0]))
-        packed: list[bytes] = super(GuardedSocket, self).pack_commands(calls)  # redis-py's
-        return packed
-
-    async def _send_raw(self, data: bytes) -> None:
-        await super().send_packed_command(data, check_health=False)
-
-    async def _send_stock(self, call: Call) -> None:
-        await super().send_command(*call, check_health=False)
 
     # -- replies ------------------------------------------------------------------------------
 
@@ -334,17 +282,8 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
                     return reply
 
 
-class ResilientConnection(GuardedConnection, Connection):
-    """redis-py's TCP connection with the guard inside; give it to a pool as `connection_class`.
-
-    `breaker`: the `RedisCircuitBreaker` that its connections share; without one, all connections
-    to the same host, port and user share one with default settings. Everything else is
-    `redis.asyncio.Connection`'s.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        plain_tcp(kwargs)
-        super().__init__(**kwargs)
+class ResilientConnection(PlainTCP, GuardedConnection, Connection):
+    __doc__ = PlainTCP.__doc__
 
 
 class ResilientSSLConnection(GuardedConnection, SSLConnection):

@@ -11,7 +11,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ..flow.sentinel import GuardedSentinel as SharedGuardedSentinel
-from ..flow.sentinel import no_ssl
+from ..flow.sentinel import PlainTCP
 from ..flow.sentinels import Address
 from ..flow.steps import Steps
 from .connection import GUARDED, GuardedConnection
@@ -71,12 +71,8 @@ class GuardedSentinel(SharedGuardedSentinel, GuardedConnection, _StockReplies):
             self._writer.transport.abort()
 
 
-class ResilientSentinelManagedConnection(GuardedSentinel, SentinelManagedConnection):  # type: ignore[misc]  # redis-py: a float for a bool
-    __doc__ = SharedGuardedSentinel.__doc__
-
-    def __init__(self, **kwargs: Any) -> None:
-        no_ssl(kwargs)
-        super().__init__(**kwargs)
+class ResilientSentinelManagedConnection(PlainTCP, GuardedSentinel, SentinelManagedConnection):  # type: ignore[misc]  # redis-py: a float for a bool
+    __doc__ = PlainTCP.__doc__
 
 
 class ResilientSentinelManagedSSLConnection(GuardedSentinel, SentinelManagedSSLConnection):  # type: ignore[misc]  # as above

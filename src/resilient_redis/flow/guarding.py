@@ -62,7 +62,7 @@ def guarded_class(
     """`connection_class`, redis-py's `stock` or one derived from it, with the guard inside."""
     made = ready.get(connection_class)
     if made is None:
-        mixin = ready[stock].__bases__[0]
+        mixin = next(base for base in ready[stock].__bases__ if issubclass(base, GuardedSocket))
         made = type(connection_class.__name__, (mixin, connection_class), {})
         ready[connection_class] = made
     return made

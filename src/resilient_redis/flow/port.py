@@ -6,14 +6,14 @@ What "waits" is a wait of the steps (`steps.py`): on asyncio it returns somethin
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..seam.packed import Call
+from ..seam.stock import Stock
 from .steps import Steps
 
 
-class SocketPort:
+class SocketPort(Stock):
     """See the two connection modules for what each flavour makes of it."""
 
     @abstractmethod
@@ -61,18 +61,6 @@ class SocketPort:
         """Whether the caller is at redis-py's own traffic now."""
 
     @abstractmethod
-    def _connect_stock(self) -> Any:
-        """Waits. Connects, with redis-py's own handshake and connect callbacks."""
-
-    @abstractmethod
-    def _ping_stock(self) -> Any:
-        """Waits. redis-py's health check, once."""
-
-    @abstractmethod
-    def _re_auth_stock(self) -> Any:
-        """Waits. redis-py's login with a new token."""
-
-    @abstractmethod
     def _check_is_due(self) -> bool:
         """Whether redis-py would check the connection's health before the next command."""
 
@@ -81,21 +69,9 @@ class SocketPort:
         """Waits. Hands over; what fails is told by `_loss`, and found by who reads."""
 
     @abstractmethod
-    def _pack(self, calls: Iterable[Call]) -> list[bytes]:
-        """As redis-py packs them."""
-
-    @abstractmethod
-    def _send_raw(self, data: bytes) -> Any:
-        """Waits. In a handshake: redis-py's own send."""
-
-    @abstractmethod
     def _read_raw(self) -> Any:
         """Waits. In a handshake: redis-py's own read."""
 
     @abstractmethod
     def _subscribes_again(self) -> bool:
         """Whether a `PubSub` holds this connection: redis-py calls it back at each connect."""
-
-    @abstractmethod
-    def _track(self, calls: Sequence[Call]) -> None:
-        """`calls` are about to go on the wire."""

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from typing import Any
-
-from ..errors import ResilienceError
-from .steps import Steps
 
 
 class GuardedRetryBase:
@@ -25,7 +19,6 @@ class GuardedRetryBase:
 
     _backoff: Any
     _retries: int
-    _supported_errors: tuple[type[Exception], ...]
 
     def __init__(self, inner: Any, connection: Any) -> None:
         super().__init__(inner._backoff, inner._retries, inner._supported_errors)  # type: ignore[call-arg]  # redis-py's `Retry`

@@ -140,14 +140,7 @@ class Service(Template):
 
 
 class GuardedSentinel(GuardedReceiver):
-    """redis-py's `SentinelManagedConnection` with the guard inside: the `connection_class` of
-    `Sentinel.master_for`, `Sentinel.slave_for` or a `SentinelConnectionPool`.
-
-    `breaker`: the `RedisCircuitBreaker` of this service, its master or its replicas; without one,
-    all connections to the same service, role and user share one with default settings. Over
-    replicas reads go to another one, or get their neutral answer when there is none; writes raise
-    redis-py's `ReadOnlyError`, and `CommandRefused` when there is none.
-    """
+    """What both flavours mix into a managed connection of redis-py."""
 
     #: The replicas in turn, then the master: `following` is a question for `Service.ask`, and
     #: raises `SlaveNotFoundError` behind the last; `close` ends it.
@@ -301,10 +294,20 @@ def _take_no_writes(breaker: CircuitBreaker) -> None:
         breaker.rights_asked = breaker.rights_known = True
 
 
-def no_ssl(kwargs: dict[str, Any]) -> None:
-    """Raises ValueError where the arguments of a plain connection ask for TLS."""
-    if any(key.startswith("ssl") for key in kwargs):
-        raise ValueError(
-            "ResilientSentinelManagedConnection speaks plain TCP: write "
-            "connection_class=ResilientSentinelManagedSSLConnection"
-        )
+class PlainTCP:
+    """redis-py's `SentinelManagedConnection` with the guard inside: the `connection_class` of
+    `Sentinel.master_for`, `Sentinel.slave_for` or a `SentinelConnectionPool`.
+
+    `breaker`: the `RedisCircuitBreaker` of this service, its master or its replicas; without one,
+    all connections to the same service, role and user share one with default settings. Over
+    replicas reads go to another one, or get their neutral answer when there is none; writes raise
+    redis-py's `ReadOnlyError`, and `CommandRefused` when there is none.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        if any(key.startswith("ssl") for key in kwargs):
+            raise ValueError(
+                "ResilientSentinelManagedConnection speaks plain TCP: write "
+                "connection_class=ResilientSentinelManagedSSLConnection"
+            )
+        super().__init__(**kwargs)

@@ -20,7 +20,7 @@ from ..seam.failures import is_outage
 from ..seam.packed import Call, Packed, commands_of
 from ..seam.pools import endpoint_of
 from .breaker import CircuitBreaker
-from .credentials import CredentialsFailed
+from .credentials import CredentialsFailed, time_apart
 from .handshake import introduce
 from .link import Template
 from .port import SocketPort
@@ -49,6 +49,7 @@ class GuardedSocket(SocketPort):
 
     bound_breaker: ClassVar[CircuitBreaker | None] = None
     breaker_class: ClassVar[type[CircuitBreaker]]  # the flavour's
+    retry_class: ClassVar[type[Any]]  # the flavour's
     # Of redis-py's connection.
     db: Any
     encoder: Any
@@ -92,6 +93,15 @@ class GuardedSocket(SocketPort):
     def _make_template(self, kwargs: dict[str, Any]) -> Template:
         """How the breaker makes connections of its own like this one."""
         return Template(self._stock_class(), kwargs, self.breaker.probe_timeout)
+
+    @property
+    def retry(self) -> Any:
+        """redis-py's retry, which never repeats what the guard has decided."""
+        return self._retry
+
+    @retry.setter
+    def retry(self, inner: Any) -> None:
+        self._retry = self.retry_class(inner, self)
 
     @classmethod
     def bound_to(cls, breaker: Any) -> Any:
@@ -162,6 +172,15 @@ class GuardedSocket(SocketPort):
         yield self._connect_stock
         if not self._introduced and not self._subscribes_again():
             yield from introduce(self)
+
+    def _greeting(self, check_health: bool) -> Steps[None]:
+        """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
+        asked after that.
+        """
+        with time_apart(self):
+            yield partial(self._greet_stock, check_health)
+        yield from introduce(self)
+        self._introduced = True
 
     def _ready(self, seconds: float) -> Steps[bool]:
         """Makes sure of a connection of now. False where Redis is away."""
@@ -264,6 +283,15 @@ class GuardedSocket(SocketPort):
         calls = [tuple(call) for call in commands]
         return Packed(self._pack(calls), calls)
 
+    def _track(self, calls: Sequence[Call]) -> None:
+        """`calls` are about to go on the wire."""
+        breaker = self.breaker
+        self._sent, self._next, self._loss = calls, 0, None
+        self._era = breaker.era
+        self._sent_at = breaker.clock()
+        if self._replies:
+            self._replies = []
+
     def _tie(self, calls: Sequence[Call]) -> None:
         if self._tied is Tie.ENDS:
             self._tied = Tie.NOT
@@ -286,6 +314,7 @@ class GuardedSocket(SocketPort):
         packed = self._pack(calls)
         self._tie(calls)
         self._track(calls)
+        breaker.arm()
         yield partial(self._write, packed)
         return True
 
@@ -305,20 +334,31 @@ class GuardedSocket(SocketPort):
         """redis-py's `re_auth`, as a connection goes back to its pool after a provider has a new
         token. One that is not up logs in with that anyway, when it is.
         """
-        if self._usable():
-            era = self.breaker.era
-            error = yield from self._past_the_guard(self._logging_in, self.breaker.deadline)
-            if error is not None:
-                yield from self._failed(era, error)
+        try:
+            if self._has_new_token() and self._usable():
+                era = self.breaker.era
+                error = yield from self._past_the_guard(self._logging_in, self.breaker.deadline)
+                if error is not None:
+                    yield from self._failed(era, error)
+        finally:
+            self._forget_new_token()
 
     def _logging_in(self) -> Steps[None]:
         yield self._re_auth_stock
 
 
-def plain_tcp(kwargs: dict[str, Any]) -> None:
-    """Raises ValueError where the arguments of a TCP connection ask for something else."""
-    if kwargs.get("path") or any(key.startswith("ssl") for key in kwargs):
-        raise ValueError(
-            "ResilientConnection speaks plain TCP: write ResilientSSLConnection or "
-            "ResilientUnixDomainSocketConnection, or ResilientRedis.from_url(url)"
-        )
+class PlainTCP:
+    """redis-py's TCP connection with the guard inside; give it to a pool as `connection_class`.
+
+    `breaker`: the `RedisCircuitBreaker` that its connections share; without one, all connections
+    to the same host, port and user share one with default settings. Everything else is redis-py's
+    `Connection`'s.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        if kwargs.get("path") or any(key.startswith("ssl") for key in kwargs):
+            raise ValueError(
+                "ResilientConnection speaks plain TCP: write ResilientSSLConnection or "
+                "ResilientUnixDomainSocketConnection, or ResilientRedis.from_url(url)"
+            )
+        super().__init__(**kwargs)

@@ -42,10 +42,6 @@ class GuardedSubscriber(GuardedSender):
     def _socket_id(self) -> Any:
         """Which socket it is; None where there is none."""
 
-    @abstractmethod
-    def _send_stock(self, call: Call) -> Any:
-        """Waits. redis-py's own `send_command`."""
-
     # -- commands: (un)subscribing, and PING; their replies come among the messages ---------
 
     def _submitting_to_subscription(self, calls: Sequence[Call]) -> Steps[None]:

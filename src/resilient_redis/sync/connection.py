@@ -14,7 +14,7 @@ from redis.connection import Connection, SSLConnection, UnixDomainSocketConnecti
 from redis.exceptions import ConnectionError, ResponseError, TimeoutError
 
 from ..answering import LIVE
-from ..flow.socket import PUBSUB, SESSION, plain_tcp
+from ..flow.socket import PUBSUB, SESSION, PlainTCP
 from ..seam.failures import OUTAGE
 from ..seam.packed import Call, Packed
 from ..seam.replies import read_reply
@@ -165,17 +165,8 @@ class GuardedConnection(SyncSocket):
                 raise
 
 
-class ResilientConnection(GuardedConnection, Connection):
-    """redis-py's TCP connection with the guard inside; give it to a pool as `connection_class`.
-
-    `breaker`: the `RedisCircuitBreaker` that its connections share; without one, all connections
-    to the same host, port and user share one with default settings. Everything else is
-    `redis.Connection`'s.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        plain_tcp(kwargs)
-        super().__init__(**kwargs)
+class ResilientConnection(PlainTCP, GuardedConnection, Connection):
+    __doc__ = PlainTCP.__doc__
 
 
 class ResilientSSLConnection(GuardedConnection, SSLConnection):

@@ -9,7 +9,7 @@ from redis.connection import AbstractConnection
 from redis.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 
 from ..flow.sentinel import GuardedSentinel as SharedGuardedSentinel
-from ..flow.sentinel import no_ssl
+from ..flow.sentinel import PlainTCP
 from ..flow.sentinels import Address
 from ..flow.steps import Steps, Wait
 from ..seam.replies import read_reply
@@ -71,12 +71,8 @@ class GuardedSentinel(SharedGuardedSentinel, GuardedConnection, _StockReplies):
             self._patience = patience
 
 
-class ResilientSentinelManagedConnection(GuardedSentinel, SentinelManagedConnection):
-    __doc__ = SharedGuardedSentinel.__doc__
-
-    def __init__(self, **kwargs: Any) -> None:
-        no_ssl(kwargs)
-        super().__init__(**kwargs)
+class ResilientSentinelManagedConnection(PlainTCP, GuardedSentinel, SentinelManagedConnection):
+    __doc__ = PlainTCP.__doc__
 
 
 class ResilientSentinelManagedSSLConnection(GuardedSentinel, SentinelManagedSSLConnection):

@@ -10,21 +10,16 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.connection import AbstractConnection
-from redis.retry import Retry
 
 from ..core.guard import Sent
-from ..flow.credentials import time_apart
-from ..flow.handshake import introduce
 from ..flow.receiver import GuardedReceiver
-from ..flow.socket import GuardedSocket
 from ..flow.steps import Steps
 from ..seam.caching import HANDSHAKE_WHILE_AWAY, cache_of
 from ..seam.failures import OUTAGE
-from ..seam.packed import Call
 from ..seam.sockets import cut_off, is_tls, set_timeout
 from .breaker import RedisCircuitBreaker
 from .driving import run
@@ -44,6 +39,7 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
     """What `GuardedConnection` is built on."""
 
     breaker_class = RedisCircuitBreaker
+    retry_class = GuardedRetry
     breaker: RedisCircuitBreaker
     _opening: _Opening | None
     _sock: Any
@@ -53,15 +49,6 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         self._cached_since = 0  # the number of the outage before that
         self._patience = 0.0  # seconds that redis-py's own traffic may take without a reply
         super().__init__(**kwargs)
-
-    @property
-    def retry(self) -> Retry:
-        """redis-py's retry, which never repeats what the guard has decided."""
-        return self._retry
-
-    @retry.setter
-    def retry(self, inner: Any) -> None:
-        self._retry = GuardedRetry(inner, self)
 
     # redis-py gives a socket its timeouts where it opens it, and each reads them from here.
 
@@ -151,18 +138,12 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
     def _interrupt_opening(self) -> None:
         self._abort(reset=False)
 
-    def _connect_stock(self) -> None:
-        # retry_socket_connect: no retry of redis-py inside ours (110 connects for one command).
-        super().connect_check_health(check_health=False, retry_socket_connect=False)
-
     def on_connect_check_health(self, check_health: bool = True) -> None:
-        """redis-py's handshake and ours, before a `PubSub` subscribes: in RESP2 nothing else can be
-        asked after that.
-        """
-        with time_apart(self):
-            super().on_connect_check_health(check_health=check_health)
-        run(self.breaker.lock, introduce(self))
-        self._introduced = True
+        run(self.breaker.lock, self._greeting(check_health))
+
+    def re_auth(self) -> None:
+        """As in redis-py, where the connection is up."""
+        run(self.breaker.lock, self._logging_in_again())
 
     def _subscribes_again(self) -> bool:
         callbacks = [callback() for callback in self._connect_callbacks]
@@ -170,20 +151,6 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     def _check_is_due(self) -> bool:
         return bool(self.health_check_interval) and time.monotonic() > self.next_health_check
-
-    def _ping_stock(self) -> None:
-        self._send_ping()
-
-    def re_auth(self) -> None:
-        """As in redis-py, where the connection is up."""
-        if self._re_auth_token is not None:
-            try:
-                run(self.breaker.lock, self._logging_in_again())
-            finally:
-                self._re_auth_token = None
-
-    def _re_auth_stock(self) -> None:
-        super().re_auth()
 
     def can_read(self, timeout: float | None = 0) -> bool:
         """False where not connected: what is to be done is decided with the command. A subscriber
@@ -252,14 +219,6 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     # -- handing over -------------------------------------------------------------------------
 
-    def _track(self, calls: Sequence[Call]) -> None:
-        breaker = self.breaker
-        self._sent, self._next, self._loss = calls, 0, None
-        self._era = breaker.era
-        self._sent_at = breaker.clock()
-        if self._replies:
-            self._replies = []
-
     def _write(self, chunks: Sequence[bytes]) -> None:
         """redis-py's write, which knows how far it has come: `sendall` does not tell."""
         sock = self._sock
@@ -293,19 +252,6 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     def _owner(self) -> Any:
         return threading.current_thread()
-
-    def _pack(self, calls: Iterable[Call]) -> list[bytes]:
-        calls = list(calls)
-        if len(calls) == 1:
-            return list(self._command_packer.pack(*calls[0]))
-        packed: list[bytes] = super(GuardedSocket, self).pack_commands(calls)  # redis-py's
-        return packed
-
-    def _send_raw(self, data: bytes) -> None:
-        super().send_packed_command([data], check_health=False)
-
-    def _send_stock(self, call: Call) -> None:
-        super().send_packed_command(self._command_packer.pack(*call), check_health=False)
 
     # -- silence ------------------------------------------------------------------------------
 
