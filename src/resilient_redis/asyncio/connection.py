@@ -107,7 +107,8 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
 
     async def re_auth(self) -> None:
         """As in redis-py, where the connection is up."""
-        await run(self._logging_in_again())
+        if self._re_auth_token is not None:  # this is asked after each command
+            await run(self._logging_in_again())
 
     def _subscribes_again(self) -> bool:
         return any(callback() is not None for callback in self._connect_callbacks)

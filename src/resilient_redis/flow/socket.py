@@ -335,7 +335,7 @@ class GuardedSocket(SocketPort):
         token. One that is not up logs in with that anyway, when it is.
         """
         try:
-            if self._has_new_token() and self._usable():
+            if self._usable():
                 era = self.breaker.era
                 error = yield from self._past_the_guard(self._logging_in, self.breaker.deadline)
                 if error is not None:

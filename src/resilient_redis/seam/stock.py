@@ -28,11 +28,7 @@ class Stock:
         stock: Any = super()
         return stock._send_ping()
 
-    _re_auth_token: Any
-
-    def _has_new_token(self) -> bool:
-        """Whether a provider has renewed it, so that redis-py is to log in again."""
-        return self._re_auth_token is not None
+    _re_auth_token: Any  # a new one of its provider; None where it has logged in with the last
 
     def _forget_new_token(self) -> None:
         self._re_auth_token = None

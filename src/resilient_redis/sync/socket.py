@@ -143,7 +143,8 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     def re_auth(self) -> None:
         """As in redis-py, where the connection is up."""
-        run(self.breaker.lock, self._logging_in_again())
+        if self._re_auth_token is not None:  # this is asked after each command
+            run(self.breaker.lock, self._logging_in_again())
 
     def _subscribes_again(self) -> bool:
         callbacks = [callback() for callback in self._connect_callbacks]
