@@ -26,7 +26,6 @@ CLASSES = [
 WORDS = (
     ("redis.asyncio.", "redis."),
     ("asyncio.TimeoutError", "TimeoutError"),
-    ("`aclose`", "`close`"),
     ("whose reply can be awaited", "whose reply can be waited for"),
 )
 

@@ -56,16 +56,7 @@ class _Pipeline(GuardedPipeline):
 
 
 class Facade(FacadeBase):
-    """A `redis.asyncio.Redis` that survives an outage of Redis.
-
-    Over a client of redis-py, whose connections its breaker guards, all attributes pass straight
-    through: commands, pipelines, pub/sub, locks. Over any other object its commands go through
-    `RedisCircuitBreaker.execute`.
-
-    `breaker`: one that was made with a client. Without it, one is made of the options of
-    `RedisCircuitBreaker` among `options`, and the client of the others, which are
-    `redis.asyncio.Redis`'s. `client` and `breaker` are the parts; `aclose` closes both.
-    """
+    __doc__ = FacadeBase.__doc__
 
     breaker_class = RedisCircuitBreaker
     client_class = Redis

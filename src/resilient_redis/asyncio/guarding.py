@@ -37,9 +37,10 @@ class _FastPath(Redis):
     def execute_command(self, *args: Any, **options: Any) -> Coroutine[Any, Any, Any]:
         # Not `async`: here the caller's own task runs, whoever awaits what is returned.
         owner = calling_task()
-        if self._breaker is None or self._breaker.closed:
+        breaker = self._breaker
+        if breaker is None or breaker.live or breaker.closed:
             return self._sent(owner, args, options)
-        return self._answered(self._breaker, owner, args, options)
+        return self._answered(breaker, owner, args, options)
 
     async def _sent(
         self, owner: asyncio.Task[Any] | None, args: tuple[Any, ...], options: dict[str, Any]

@@ -42,7 +42,16 @@ _Self = TypeVar("_Self", bound="FacadeBase")
 
 
 class FacadeBase:
-    """See a flavour's `ResilientRedis`."""
+    """A client of redis-py that survives an outage of Redis.
+
+    Over a client of redis-py, whose connections its breaker guards, all attributes pass straight
+    through: commands, pipelines, pub/sub, locks. Over any other object its commands go through
+    `RedisCircuitBreaker.execute`.
+
+    `breaker`: one that was made with a client. Without it, one is made of the options of
+    `RedisCircuitBreaker` among `options`, and the client of the others, which are those of
+    redis-py's `Redis`. `client` and `breaker` are the parts; `aclose` or `close` closes both.
+    """
 
     breaker_class: ClassVar[type[CircuitBreaker]]
     client_class: ClassVar[type[Any]]

@@ -33,8 +33,8 @@ class _FastPath(Redis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         breaker = self._breaker
-        if breaker is None or breaker.closed:
-            return super().execute_command(*args, **options)
+        if breaker is None or breaker.live or breaker.closed:
+            return Redis.execute_command(self, *args, **options)
         replies = getattr(self._offline, "replies", None)
         if replies is None:
             replies = self._offline.replies = OfflineReplies(self)
@@ -46,5 +46,5 @@ class _FastPath(Redis):
         finally:
             breaker.lock.tell()
         if found is TO_BE_WAITED_FOR:
-            return super().execute_command(*args, **options)
+            return Redis.execute_command(self, *args, **options)
         return shaped(replies, found, args, options)
