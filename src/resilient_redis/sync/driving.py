@@ -7,7 +7,6 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, TypeVar
 
 from ..events import Event
@@ -55,26 +54,30 @@ class Lock:
     def __init__(self, tell: Callable[[Event], None]) -> None:
         self._tell = tell
         self._events: deque[Event] = deque()
+        self._made: tuple[Any, threading.Condition] | None = None
         self._teller: Callable[[], _Teller | None] = _nobody
 
     @property
     def held(self) -> Any:
         """An RLock."""
-        return self._made[0]
+        return (self._made or self._make())[0]
 
     @property
     def changed(self) -> threading.Condition:
         """For who waits until something has changed."""
-        return self._made[1]
+        return (self._made or self._make())[1]
 
-    @cached_property
-    def _made(self) -> tuple[Any, threading.Condition]:
+    def _make(self) -> tuple[Any, threading.Condition]:
         # Not before it is needed: a worker of gunicorn patches `threading` for gevent after the
         # fork, and what was made before that lets every greenlet in that is of the same thread.
-        # `setdefault`: two threads may make one, and one of them is it.
         inner = threading.RLock()
-        made = (inner, threading.Condition(inner))
-        return vars(self).setdefault("_pair", made)  # type: ignore[no-any-return]
+        # Of two threads that make one the first has it. (`cached_property` has a lock of its own in
+        # Python 3.10 and 3.11, which a fork may leave locked in the child.)
+        made: tuple[Any, threading.Condition] = vars(self).setdefault(
+            "_pair", (inner, threading.Condition(inner))
+        )
+        self._made = made
+        return made
 
     def emit(self, event: Event) -> None:
         """Tells of `event` as soon as the lock is free."""
