@@ -33,8 +33,8 @@ def abort(writer: asyncio.StreamWriter, *, reset: bool) -> None:
     if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_UNSENT)
-        except OSError:
-            pass  # the socket is closed already, by the other side
+        except (OSError, ValueError):
+            pass  # the socket is closed already, by the other side: uvloop says so by a ValueError
     writer.transport.abort()
 
 
