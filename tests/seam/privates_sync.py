@@ -180,6 +180,12 @@ PRIVATE_SYNC = [
         lambda: cache_proxy()._cache is not None and registers_its_cache(),
     ),
     Private(
+        "_conn",
+        "CacheProxyConnection",
+        "an instance attribute: the connection that it is before",
+        lambda: isinstance(cache_proxy()._conn, Connection),
+    ),
+    Private(
         "_cache_lock",
         "CacheProxyConnection",
         "an instance attribute: a lock",

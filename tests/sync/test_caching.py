@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from redis import Redis
 from redis.cache import CacheConfig
 
 from resilient_redis import RedisCircuitBreaker
@@ -40,3 +41,20 @@ def test_through_an_outage(redis_rig: Rig, make: Make) -> None:
     assert client.get_cache().size == 2
     redis_rig.admin.set("known", "newer")
     until(lambda: client.get("known") == b"newer")
+
+
+def test_the_facade_over_a_client_that_is_in_use(redis_rig: Rig, make: Make) -> None:
+    """Its connections are kept when they come back, though a proxy is before them."""
+    made: Any = Redis
+    client = made(port=redis_rig.port, protocol=3, cache_config=CacheConfig())
+    pubsub = client.pubsub()
+    pubsub.subscribe("channel")
+    breaker = RedisCircuitBreaker(client)
+    client.get("x")
+    received = redis_rig.connections_received()
+    for _ in range(3):
+        client.get("x")
+    assert redis_rig.connections_received() == received
+    pubsub.close()
+    client.close()
+    breaker.close()

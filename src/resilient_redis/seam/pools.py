@@ -76,7 +76,9 @@ class _Retiring(list[Any]):
             self._pool._available_connections = list(self)
 
     def _is_guarded(self, connection: Any) -> bool:
-        return getattr(connection, "breaker", None) is self._breaker
+        # With a client-side cache a pool makes proxies, which know nothing of a breaker.
+        behind = getattr(connection, "_conn", connection)
+        return getattr(behind, "breaker", None) is self._breaker
 
 
 def replace_connections(pool: Any, connection_class: type[Any], breaker: Any) -> None:
