@@ -188,14 +188,14 @@ PRIVATE_SYNC = [
     Private(
         "_cache_lock",
         "CacheProxyConnection",
-        "an instance attribute: a lock",
+        "an instance attribute: a context manager, which is put out of its office",
         lambda: cache_proxy()._cache_lock.__enter__ is not None,
     ),
     Private(
-        "_current_command_cache_key",
+        "_pool_lock",
         "CacheProxyConnection",
-        "an instance attribute: None, or the key of the command that is on the wire",
-        lambda: cache_proxy()._current_command_cache_key is None,
+        "an instance attribute: the pool's lock, likewise",
+        lambda: cache_proxy()._pool_lock.__enter__ is not None,
     ),
     # -- a pool
     Private(

@@ -171,6 +171,15 @@ def _read_parsed(connection: Any, parser: Any, disable_decoding: bool, push_requ
     return parser.read_response(disable_decoding=disable_decoding)
 
 
+def has_read_ahead(parser: Any) -> bool:
+    """Whether it holds something that nobody has asked for yet."""
+    if type(parser) is not _HIREDIS:
+        return parser._buffer is not None and parser._buffer.unread_bytes() > 0
+    if KEEPS_REPLY and parser._next_response is not NOT_ENOUGH_DATA:
+        return True
+    return parser._reader is not None and bool(parser._reader.has_data())
+
+
 def encode_reply(value: Any, protocol: int) -> bytes:
     """A reply that was read on the recovery connection, as RESP for the caller's own parser."""
     if value is None:

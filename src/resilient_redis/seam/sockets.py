@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 import struct
 from typing import Any
@@ -93,6 +94,24 @@ def set_timeout(connection: Any, seconds: float) -> None:
         parser._socket_timeout = seconds
     elif getattr(parser, "_buffer", None) is not None:
         parser._buffer.socket_timeout = seconds
+
+
+def is_readable(sock: Any) -> bool:
+    """Whether there is something to read, or its end. The socket's timeout is left alone: another
+    thread may be sending.
+    """
+    if is_tls(sock) and sock.pending():
+        return True
+    if not hasattr(select, "poll"):  # on Windows
+        return bool(select.select([sock], [], [], 0)[0])
+    poller = select.poll()
+    poller.register(sock, select.POLLIN)
+    return bool(poller.poll(0))
+
+
+def await_readable(sock: Any) -> None:
+    """Waits for something to read, as long as the socket's timeout is, and leaves it there."""
+    socket.socket.recv(sock, 1, socket.MSG_PEEK)  # TLS has one of its own, which cannot
 
 
 def make_room_for(sock: socket.socket | None) -> None:

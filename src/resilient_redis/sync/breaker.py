@@ -53,6 +53,7 @@ class RedisCircuitBreaker(CircuitBreaker):
     def _set_up(self) -> None:
         super()._set_up()
         self.lock = Lock(self._observers.tell)
+        self.cache_lock = threading.RLock()  # of redis-py's client-side cache: see seam/caching.py
 
     def execute(self, method_name: str, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         if self.object is not None:

@@ -41,6 +41,8 @@ class GuardedConnection(SyncSocket):
         """Sends what `pack_commands` made, or decides what it is answered."""
         if isinstance(command, Packed) and not self._in_handshake():
             self._pipelined = True
+            if self._view is not None:
+                self._view.forget()  # before 8.1 redis-py takes it for the command before
             self._submit(command.calls, check_health, command)
         else:
             super().send_packed_command(command, check_health)
@@ -84,8 +86,6 @@ class GuardedConnection(SyncSocket):
                 return
             self._sent = None
         run(breaker.lock, self._submitting(calls, check_health))
-        if self._slots is not None and self._connect_callbacks:
-            self._keep_out_of_cache()
 
     # -- replies ------------------------------------------------------------------------------
 
@@ -108,7 +108,10 @@ class GuardedConnection(SyncSocket):
                     continue
                 return reply
             try:
-                reply = read_reply(self, disable_decoding, push_request)
+                if (view := self._view) is None:
+                    reply = read_reply(self, disable_decoding, push_request)
+                else:
+                    reply = self._read_apart(view, disable_decoding, push_request)
                 if self.health_check_interval:
                     self.next_health_check = time.monotonic() + self.health_check_interval  # type: ignore[assignment]  # redis-py's first is 0
                 if isinstance(reply, Exception):

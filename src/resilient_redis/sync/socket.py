@@ -13,15 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from redis.connection import AbstractConnection
-
 from ..core.guard import Sent
-from ..flow.receiver import GuardedReceiver
 from ..flow.steps import Steps
-from ..seam.caching import HANDSHAKE_WHILE_AWAY, cache_of
+from ..seam.caching import is_of_cache
 from ..seam.failures import OUTAGE
 from ..seam.sockets import cut_off, is_tls, set_timeout
 from .breaker import RedisCircuitBreaker
+from .caching import CachedSocket
 from .driving import run
 from .retry import GuardedRetry
 
@@ -35,18 +33,16 @@ class _Opening:
         self.over = threading.Event()
 
 
-class SyncSocket(GuardedReceiver, AbstractConnection):
+class SyncSocket(CachedSocket):
     """What `GuardedConnection` is built on."""
 
     breaker_class = RedisCircuitBreaker
     retry_class = GuardedRetry
     breaker: RedisCircuitBreaker
     _opening: _Opening | None
-    _sock: Any
 
     def __init__(self, **kwargs: Any) -> None:
         self._broken_off = False  # not all bytes of what was sent were handed over
-        self._cached_since = 0  # the number of the outage before that
         self._patience = 0.0  # seconds that redis-py's own traffic may take without a reply
         super().__init__(**kwargs)
 
@@ -79,8 +75,6 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     def connect(self) -> None:
         """For the pool, before the command is known: silent where Redis is away."""
-        if self._connect_callbacks:
-            self._flush_stale_cache()
         if (
             self._sock is None  # not `_usable`, without its call: this is done for each command
             or self._sent is not None
@@ -112,6 +106,8 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
     def _ended(self, seconds: float) -> BaseException | None:
         opening = self._opening
         assert opening is not None
+        if self._view is not None:
+            self._view.settle()
         # A reply is a sign of life: a handshake is several round trips, and may take longer.
         self._patience = max(seconds, 0.001)
         if self._sock is not None:
@@ -148,7 +144,7 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
 
     def _subscribes_again(self) -> bool:
         callbacks = [callback() for callback in self._connect_callbacks]
-        return any(callback and cache_of(callback) is None for callback in callbacks)
+        return any(callback and not is_of_cache(callback) for callback in callbacks)
 
     def _check_is_due(self) -> bool:
         return bool(self.health_check_interval) and time.monotonic() > self.next_health_check
@@ -158,10 +154,12 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         waits for `timeout` seconds, through an outage.
         """
         if self._connect_callbacks:
-            self._flush_stale_cache()
             if self._subscribes_again():
                 stock: Any = super().can_read
                 return bool(run(self.breaker.lock, self._reading_message(timeout, stock)))
+            if self._view is not None:
+                self._hear(self._view)
+                return False
         if self._sock is None:
             return False
         there: bool = self._parser.can_read(timeout)  # what it raises, a pool takes as it is
@@ -172,7 +170,6 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         if self._sent is not None:
             self.breaker.exclusively(self._retire)
         super().disconnect(*args, **kwargs)
-        self._flush_cache()
 
     def _shut(self) -> None:
         self.disconnect()
@@ -187,41 +184,12 @@ class SyncSocket(GuardedReceiver, AbstractConnection):
         # connection off cannot tell how far its sender has come.
         return self._broken_off
 
-    # -- client-side caching ------------------------------------------------------------------
-
-    @property
-    def handshake_metadata(self) -> Any:
-        """As in redis-py, which reads the server's version there before it is connected."""
-        return self._metadata or HANDSHAKE_WHILE_AWAY
-
-    @handshake_metadata.setter
-    def handshake_metadata(self, value: Any) -> None:
-        self._metadata = value
-
-    def _flush_stale_cache(self) -> None:
-        """What was kept before an outage may have changed in it, and nobody was told. Asked by the
-        one who uses the connection, before redis-py looks into the cache: the breaker itself may
-        not wait for a lock of redis-py's.
-        """
-        if self._cached_since != self.breaker.outages:
-            self._cached_since = self.breaker.outages
-            self._flush_cache()
-
-    def _flush_cache(self) -> None:
-        for callback in self._connect_callbacks:
-            if (cache := cache_of(callback())) is not None:
-                cache.flush()
-
-    def _keep_out_of_cache(self) -> None:
-        """What is answered here is not what Redis holds."""
-        for callback in self._connect_callbacks:
-            if (cache := cache_of(callback())) is not None:
-                cache.forget_current()
-
     # -- handing over -------------------------------------------------------------------------
 
     def _write(self, chunks: Sequence[bytes]) -> None:
         """redis-py's write, which knows how far it has come: `sendall` does not tell."""
+        if self._view is not None:
+            self._view.settle()
         sock = self._sock
         if sock is None:
             self._loss = self._loss or Sent.NO  # nothing was handed over
