@@ -7,6 +7,7 @@ from .planting import Plant
 ANSWERS = "tests/contract/test_answers.py::"
 BOUNDS = "tests/contract/test_journal_bounds.py::"
 BREAKER = "tests/unit/test_breaker.py::"
+CACHING = "tests/sync/test_caching.py::"
 CANCELLED = "tests/sim/test_cancellation.py::test_some_of_it_at_once"
 FINDS = "tests/sim/test_finds.py::"
 CUTS = "tests/contract/test_replay_cuts.py::"
@@ -687,5 +688,46 @@ PLANTS = [
         "self._heard_at or self.breaker.clock()",
         "self.breaker.clock()",
         (FINDS + "test_a_subscription_gap_begins_where_the_last_message_was_heard",),
+    ),
+    # -- redis-py's client-side cache -----------------------------------------------------------
+    Plant(
+        "a neutral answer is kept in the client-side cache",
+        "What an empty Redis would say is not said any more when Redis is back.",
+        "sync/caching.py",
+        "            self._view.forget()  # it is not what Redis holds\n",
+        "            pass\n",
+        (CACHING + "test_a_neutral_answer_is_not_kept",),
+    ),
+    Plant(
+        "what is cached outlives its connection",
+        "Nothing of before the outage is answered after it.",
+        "sync/caching.py",
+        "        view.flush()\n",
+        "        pass\n",
+        (CACHING + "test_nothing_of_before_a_new_socket_is_known",),
+    ),
+    Plant(
+        "who looks into the cache takes the reply of another",
+        "A reply is its holder's, whoever looks for what has changed.",
+        "sync/caching.py",
+        "if not self.idle:",
+        "if False:",
+        (CACHING + "test_nobody_takes_the_reply_of_another",),
+    ),
+    Plant(
+        "what was found in the cache is looked up again",
+        "Who was to be answered out of the cache does not wait at a silent socket.",
+        "seam/caching.py",
+        "        if self._hit is not None:\n",
+        "        if self._hit is not None and self._shared.get(key) is not None:\n",
+        (CACHING + "test_what_was_found_is_answered",),
+    ),
+    Plant(
+        "redis-py's locks before a cache are held while a write waits",
+        "Nobody waits for a lock for as long as Redis is away.",
+        "seam/caching.py",
+        "    proxy._cache_lock = proxy._pool_lock = nullcontext()\n",
+        "",
+        (CACHING + "test_closing_does_not_wait_for_who_waits",),
     ),
 ]
