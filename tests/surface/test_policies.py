@@ -183,7 +183,7 @@ async def test_a_rule_without_keys_is_for_commands_without_keys_too() -> None:
     "command, answer",
     [
         *[(name, "neutral") for name in ("SET", "DEL", "INCR", "EVAL", "SETNX", "KEYS")],
-        *[(name, "queue") for name in ("GET", "LPOP", "PUBLISH", "EVAL", "SETNX", "RENAME")],
+        *[(name, "queue") for name in ("GET", "LPOP", "EVAL", "SETNX", "RENAME")],
     ],
 )
 def test_an_answer_without_a_form_is_a_value_error(command: str, answer: Any) -> None:
@@ -259,3 +259,22 @@ async def test_counters_by_one_rule_are_applied_exactly_once(valkey_rig: Rig) ->
         breaker.reset()
         await recovered(breaker)
         assert await client.incr("views:1") == 12
+
+
+@pytest.mark.server
+async def test_messages_by_one_rule_are_heard_later(valkey_rig: Rig) -> None:
+    """Behind the write that they tell of, in one transaction with it or on their own."""
+    policy = Policy([Rule(commands=["PUBLISH"], answer="queue")])
+    heard = valkey_rig.admin.pubsub(ignore_subscribe_messages=True)
+    heard.subscribe("news")
+    async with guarded(valkey_rig, quick(policy=policy)) as (client, breaker):
+        breaker.force_open()
+        alone = await client.publish("news", "1")
+        _, together = await client.pipeline().set("k", "v").publish("news", "2").execute()
+        breaker.reset()
+        await recovered(breaker)
+        assert (await alone.outcome(), await together.outcome()) == (1, 1)
+    messages = [message for _ in range(5) if (message := heard.get_message(timeout=0.5))]
+    assert [message["data"] for message in messages] == ["1", "2"]
+    heard.close()
+    assert valkey_rig.admin.get("k") == "v"

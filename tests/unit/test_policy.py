@@ -43,6 +43,14 @@ def test_counters_are_queued_by_one_rule() -> None:
     assert kind(policy, "INCR other") is Kind.COUNTER
 
 
+def test_messages_are_queued_by_one_rule() -> None:
+    policy = Policy([Rule(commands=["PUBLISH"], answer="queue")])
+    shape = ruled(policy, "PUBLISH c m").shape
+    assert (shape.kind, shape.receipt, shape.safe_twice) == (Kind.WRITE, True, False)
+    assert kind(policy, "SPUBLISH c m") is Kind.PUBLISH
+    assert kind(Policy([Rule("c", answer="queue")]), "PUBLISH c m") is Kind.PUBLISH  # it has no key
+
+
 def test_profiles() -> None:
     assert kind(Policy.cache(), "GET k") is Kind.READ
     assert kind(Policy.store(), "GET k") is Kind.REFUSED

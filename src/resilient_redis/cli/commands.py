@@ -165,9 +165,10 @@ the ACL forbids what exactly-once replay needs, a write that is not safe twice i
 Redis is away.
 
 **Rules come first.** A `Policy` can refuse any command and can queue counters
-(`Rule(commands=COUNTERS, answer="queue")`); `Policy.store()` refuses reads and pops. Neutral
-answers are right for caches and wrong for sessions, revocation lists, quotas and locks: give those
-keys `Rule(keys="session:*", answer="refuse")`.
+(`Rule(commands=COUNTERS, answer="queue")`) and messages (`Rule(commands=["PUBLISH"],
+answer="queue")`); `Policy.store()` refuses reads and pops. Neutral answers are right for caches and
+wrong for sessions, revocation lists, quotas and locks: give those keys `Rule(keys="session:*",
+answer="refuse")`.
 
 **In a pipeline** one refused command refuses the whole, and a read before a write of the same key
 makes the two together not safe twice. A blocking command in it is refused: it could not wait. A

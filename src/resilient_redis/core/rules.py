@@ -15,7 +15,7 @@ from .command import Command, Kind
 #: Which kinds of command have a form for an answer.
 FORMS = {
     "neutral": frozenset({Kind.READ, Kind.TAKE, Kind.PUBLISH}),
-    "queue": frozenset({Kind.WRITE, Kind.COUNTER}),
+    "queue": frozenset({Kind.WRITE, Kind.COUNTER, Kind.PUBLISH}),
     "refuse": frozenset(Kind),
 }
 BY_RULE = "a rule of this breaker's policy refuses it"
@@ -53,7 +53,9 @@ class CompiledRule:
         if self.answer == "refuse":
             return command._replace(shape=shape._replace(kind=Kind.REFUSED, reason=BY_RULE))
         if self.answer == "queue":
-            ruled = shape._replace(kind=Kind.WRITE, max_age=self.max_age)
+            # How many it reaches is not known before it is sent.
+            receipt = shape.receipt or shape.kind is Kind.PUBLISH
+            ruled = shape._replace(kind=Kind.WRITE, max_age=self.max_age, receipt=receipt)
             return command._replace(shape=ruled)
         return command
 
