@@ -162,19 +162,56 @@ ENDING = """
 """
 
 
-@pytest.mark.parametrize("close", [[], ["close"]])
-def test_a_process_says_what_it_leaves(close: list[str]) -> None:
-    """Once, by its number, without keys; and its daemon threads do not keep it alive."""
-    code = textwrap.dedent(ENDING)
+def lines_at_error(code: str, *arguments: str, warnings: str = "error") -> list[str]:
+    """What a process that runs `code` logs at ERROR."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code, *close],
+        [sys.executable, "-W", warnings, "-c", textwrap.dedent(code), *arguments],
         capture_output=True,
         text=True,
         timeout=30,
         check=True,
     )
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    assert len(errors) == 1
-    assert "cache" in errors[0]
-    assert "3 acknowledged writes unapplied" in errors[0]
     assert "Traceback" not in done.stderr
+    return [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+
+
+@pytest.mark.parametrize("close", [[], ["close"]])
+def test_a_process_says_what_it_leaves(close: list[str]) -> None:
+    """Once, by its number, without keys; and its daemon threads do not keep it alive."""
+    (error,) = lines_at_error(ENDING, *close)
+    assert "cache" in error
+    assert "3 acknowledged writes unapplied" in error
+
+
+FILL = """
+    def fill():
+        client.rpush("l", "of the child")
+"""
+CHILD_OF_MULTIPROCESSING = """
+    import multiprocessing
+    process = multiprocessing.get_context("fork").Process(target=fill)
+    process.start()
+    process.join()
+"""
+# How billiard's pool, and so Celery's, ends a child.
+CHILD_OF_CELERY = """
+    import os
+    from celery.signals import worker_process_shutdown
+    if not os.fork():
+        fill()
+        worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=0)
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.parametrize("child", [CHILD_OF_MULTIPROCESSING, CHILD_OF_CELERY])
+def test_a_child_that_ends_without_atexit_says_what_it_leaves(child: str) -> None:
+    """Its own, and not what its parent has queued before the fork."""
+    if child is CHILD_OF_CELERY:
+        pytest.importorskip("celery", reason="pip install 'resilient-redis[apps]'")
+    errors = lines_at_error(ENDING + FILL + child, warnings="ignore")
+    assert [error.partition("with ")[2] for error in errors] == [
+        "1 acknowledged writes unapplied",
+        "3 acknowledged writes unapplied",
+    ]

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..observers import logger
 
@@ -33,12 +34,17 @@ def register(breaker: CircuitBreaker) -> None:
         _breakers.add(breaker)
 
 
-@atexit.register
-def _report() -> None:
+def breakers() -> list[CircuitBreaker]:
+    """Those of this process."""
     with _registering:
-        breakers = list(_breakers)
-    for breaker in breakers:
+        return list(_breakers)
+
+
+@atexit.register
+def _report(*_: Any, **__: Any) -> None:
+    for breaker in breakers():
         if breaker.pending and not breaker.reported:
+            breaker.reported = True
             logger.error(
                 "%s: the process ends with %d acknowledged writes unapplied",
                 breaker.name,
@@ -67,6 +73,18 @@ def _in_child() -> None:
     _registering = threading.RLock()
     for breaker in list(_breakers):
         breaker.begin_anew()
+    _report_without_atexit()
+
+
+def _report_without_atexit() -> None:
+    """These children end by `os._exit`: each has a way of its own to be told before."""
+    if (util := sys.modules.get("multiprocessing.util")) is not None:
+        # It begins by forgetting the finalizers of its parent, and calls this behind that.
+        util.register_after_fork(_breakers, lambda _: util.Finalize(None, _report, exitpriority=0))
+    if (signals := sys.modules.get("celery.signals")) is not None:
+        signals.worker_process_shutdown.connect(
+            _report, weak=False, dispatch_uid="resilient_redis reports what is left"
+        )
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
