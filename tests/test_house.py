@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent / "src" / PACKAGE
 # what stands on a lower floor. A new top-level module or directory must be given its floor here.
 FLOORS = {
     "cli": 60,
+    "contrib": 60,  # for other packages; nothing here may need it
     "__init__": 50,  # the public face; mirrors the shells
     "sync": 40,
     "asyncio": 40,
@@ -110,6 +111,7 @@ REDIS_PRIVATE = {
     "_stream",
     "_writer",
 }
+IN_CONTRIB = {"amqp", "billiard", "celery", "kombu"}
 TOUCHES_REDIS = {"seam", "sync", "asyncio"}  # the shells subclass redis-py's connections
 
 MAX_LINES = 400
@@ -238,6 +240,15 @@ def redis_privates_stay_at_the_seam(source: Source) -> Iterator[str]:
             yield f"{source.place}:{node.lineno}: {node.attr} is redis-py's: use the seam"
 
 
+def other_packages_stay_in_contrib(source: Source) -> Iterator[str]:
+    """They need not be installed."""
+    if source.unit == "contrib":
+        return
+    for line, name in imports(source):
+        if name[0] in IN_CONTRIB:
+            yield f"{source.place}:{line}: only contrib may import {name[0]}"
+
+
 Rule = Callable[[Source], Iterator[str]]
 RULES: list[Rule] = [
     imports_go_one_way,
@@ -245,6 +256,7 @@ RULES: list[Rule] = [
     files_are_short,
     silence_gives_its_reason,
     redis_privates_stay_at_the_seam,
+    other_packages_stay_in_contrib,
 ]
 
 
@@ -286,7 +298,12 @@ PLANTED: list[tuple[Rule, str, str]] = [
     (imports_go_one_way, "asyncio/client.py", "from ..sync.client import ResilientRedis"),
     (imports_go_one_way, "asyncio/client.py", "from .. import ResilientRedis"),
     (imports_go_one_way, "asyncio/client.py", "from ..cli import main"),
+    (imports_go_one_way, "__init__.py", "from .contrib import celery"),
+    (imports_go_one_way, "cli/main.py", "from ..contrib import celery"),
+    (imports_go_one_way, "flow/processes.py", "def late():\n    from ..contrib import celery"),
     (imports_go_one_way, "attic/old.py", ""),
+    (other_packages_stay_in_contrib, "flow/processes.py", "import celery"),
+    (other_packages_stay_in_contrib, "sync/client.py", "from kombu.transport import redis"),
     *[(core_is_pure, "core/guard.py", f"import {name}") for name in (*IMPURE, "redis.asyncio")],
     (core_is_pure, "core/catalog/keys.py", "from redis.exceptions import ConnectionError"),
     (core_is_pure, "core/guard.py", "def now():\n    from time import monotonic"),
@@ -332,6 +349,8 @@ ALLOWED: list[tuple[Rule, str, str]] = [
     (imports_go_one_way, "receipt.py", "from .errors import ReplyUnknown"),
     (imports_go_one_way, "journal/memory.py", "from ..core.entry import Entry"),
     (imports_go_one_way, "cli/oracle.py", "import resilient_redis"),
+    (imports_go_one_way, "contrib/celery.py", "import celery\nfrom ..sync.breaker import X"),
+    (other_packages_stay_in_contrib, "contrib/celery.py", "from kombu.transport import redis"),
     (core_is_pure, "core/guard.py", "from collections.abc import Iterable\nfrom ..errors import X"),
     (core_is_pure, "asyncio/client.py", "import time"),
     (files_are_short, "core/guard.py", "x = 1\n" * 400),

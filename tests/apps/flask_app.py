@@ -7,11 +7,14 @@ import os
 from flask import Flask, request
 from redis import Redis
 
-from resilient_redis import ResilientConnection
+from resilient_redis import OutcomeUnknown, ResilientConnection
 
 app = Flask(__name__)
 redis = Redis.from_url(
-    os.environ["REDIS_URL"], connection_class=ResilientConnection, decode_responses=True
+    os.environ["REDIS_URL"],
+    connection_class=ResilientConnection,
+    decode_responses=True,
+    socket_timeout=float(os.environ.get("SOCKET_TIMEOUT", "5")),  # redis-py's default
 )
 redis.set("started", "yes")  # with `--preload` before the fork
 
@@ -37,3 +40,14 @@ def page() -> str:
         cached = f"the page of {user}"  # made of what is in a database
         redis.set(f"page:{user}", cached, ex=60)
     return str(cached)
+
+
+@app.get("/add")
+def add() -> str:
+    redis.rpush(f"list:{request.args['user']}", request.args["number"])
+    return "added"
+
+
+@app.errorhandler(OutcomeUnknown)
+def unknown(error: OutcomeUnknown) -> tuple[str, int]:
+    return "added, or not", 503

@@ -70,11 +70,16 @@ class Process:
         """Waits until it ends by itself."""
         assert self._process.wait(START) == 0, self.log
 
+    def end(self) -> None:
+        """Asks it to end, and waits."""
+        self._process.send_signal(signal.SIGTERM)
+        self.ended()
+
     def __enter__(self) -> Process:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(signal.SIGTERM)  # nothing, where it has ended
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

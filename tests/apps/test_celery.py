@@ -1,7 +1,11 @@
-"""Celery, prefork: who gives the tasks is guarded, broker and results; the worker is not."""
+"""Celery, prefork: who gives tasks, the tasks and their results, all with the same two settings."""
 
 from __future__ import annotations
 
+import json
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,39 +14,140 @@ import pytest
 from tests.support.servers import Rig
 
 from .queues import Producer
-from .running import Process, needs
-from .users import DEADLINE
+from .running import Process, needs, until
+from .users import KILLED, LIMIT
 
-pytestmark = [pytest.mark.server, pytest.mark.slow]
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),  # Celery's and kombu's own
+]
 
 
-@pytest.mark.filterwarnings("ignore")  # Celery's and kombu's own
-def test_celery(valkey_rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def tasks(valkey_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     needs("celery")
     monkeypatch.setenv("REDIS_URL", valkey_rig.url)
-    monkeypatch.setenv("GUARDED", "yes")
-    from kombu.exceptions import OperationalError
+    from tests.apps import celery_app
 
-    from tests.apps.celery_app import SOCKET_TIMEOUT, app, work
+    yield celery_app
+    celery_app.app.close()
 
-    monkeypatch.delenv("GUARDED")
+
+def worker(rig: Rig, *options: str, **env: str) -> Process:
+    arguments = ("celery", "-A", "tests.apps.celery_app", "worker", "-c", "2", "-l", "warning")
+    return Process((*arguments, *options), rig.url, **env)
+
+
+def test_who_gives_tasks(tasks: Any, valkey_rig: Rig, tmp_path: Path) -> None:
+    """No `delay` raises, and each task is done. The one that is on its way when Redis freezes is
+    given twice: kombu repeats what has failed, whatever the reason.
+    """
     done = tmp_path / "done"
     given: dict[int, Any] = {}
 
     def enqueue(number: int) -> None:
-        given[number] = work.delay(number)
+        given[number] = tasks.work.delay(number)
 
-    # Kombu tries twice, and then opens another channel, which it asks for a PING.
     producer = Producer(
         enqueue,
         done,
-        may_raise=(OperationalError,),
         settled=lambda: all(given[number].ready() for number in producer.acknowledged),
-        limit=SOCKET_TIMEOUT + 2 * DEADLINE,
+        repeats=True,
     )
-    arguments = ("celery", "-A", "tests.apps.celery_app", "worker", "-c", "2", "-l", "warning")
-    with Process(arguments, valkey_rig.url, DONE=str(done)):
+    with worker(valkey_rig, DONE=str(done)):
         producer.live_through(valkey_rig)
         for number in producer.acknowledged:
             assert given[number].get(timeout=5) == 2 * number
-    app.close()
+
+
+def test_a_task_that_must_not_be_given_twice(tasks: Any, valkey_rig: Rig) -> None:
+    """`retry=False` is Celery's way to say so. And no task goes nowhere because its exchange looks
+    as if it had no queues.
+    """
+    longest = 0.0
+
+    def give(number: int, **options: Any) -> Any:
+        nonlocal longest
+        began = time.monotonic()
+        try:
+            return tasks.work.apply_async((number,), retry=False, **options).id
+        finally:
+            longest = max(longest, time.monotonic() - began)
+
+    def given(queue: str) -> list[str]:
+        return [json.loads(m)["headers"]["id"] for m in valkey_rig.admin.lrange(queue, 0, -1)]
+
+    from kombu.exceptions import OperationalError
+
+    acknowledged = [give(1)]
+    by_topic = [give(1, queue=tasks.BY_TOPIC)]
+    valkey_rig.freeze()
+    with pytest.raises(OperationalError, match="applied once or not at all"):
+        give(2)
+    acknowledged.append(give(3))
+    by_topic.append(give(4, queue=tasks.BY_TOPIC))
+    valkey_rig.thaw()
+    until(lambda: set(acknowledged) <= set(given("celery")))
+    until(lambda: set(by_topic) == set(given(tasks.BY_TOPIC.name)))
+    assert len(given("celery")) == len(set(given("celery"))) <= 3
+    assert longest < LIMIT
+
+
+def test_tasks_and_their_results(tasks: Any, valkey_rig: Rig, tmp_path: Path) -> None:
+    """What a task writes with a client that was made before the fork, and what it returns, is taken
+    and there afterwards, even where the child ends with its task; what is lost is logged.
+    """
+    admin, end, leaves = valkey_rig.admin, tmp_path / "end", tmp_path / "leaves"
+    keys = ("first", "second")
+
+    def more() -> None:
+        """Each task goes on writing."""
+        had = [admin.llen(key) for key in keys]
+        until(
+            lambda: all(admin.llen(k) > n + 5 for k, n in zip(keys, had, strict=True)),
+            seconds=20,
+            of="a write of each task",
+        )
+
+    with worker(valkey_rig, "-c", "3", "--max-tasks-per-child", "1") as process:
+        given = [tasks.write.delay(key, str(end)) for key in keys]
+        tasks.leave.delay("left", str(leaves))
+        more()
+        valkey_rig.kill()
+        time.sleep(KILLED)
+        valkey_rig.restart()
+        more()
+        valkey_rig.freeze()
+        time.sleep(LIMIT + 0.5)
+        valkey_rig.thaw()
+        more()
+        valkey_rig.kill()
+        said: list[Any] = []
+        waiting = threading.Thread(target=lambda: said.append(given[0].get(timeout=20)))
+        waiting.start()
+        end.touch()
+        time.sleep(KILLED)
+        assert [result.state for result in given] == ["PENDING", "PENDING"]
+        valkey_rig.restart()
+        waiting.join(20)
+        said.append(given[1].get(timeout=20))
+        assert admin.llen("left") == 1
+        valkey_rig.kill()
+        leaves.touch()
+        process.end()
+        log = process.log.splitlines()
+        valkey_rig.restart()
+    for key, found in zip(keys, said, strict=True):
+        there = [int(number) for number in admin.lrange(key, 0, -1)]
+        assert [n for n in there if n not in found["unknown"]] == found["acknowledged"]
+        assert len(there) == len(set(there)), "applied twice"
+        assert len(found["unknown"]) <= 3  # one for each time that Redis went away
+        assert found["longest"] < LIMIT
+        print(f"{len(there)} writes, the longest took {found['longest']:.2f} s")
+    assert said[0]["child"] != said[1]["child"]
+    errors = [line for line in log if "ERROR/ForkPoolWorker" in line]
+    assert sorted(error.partition("closed with ")[2] for error in errors) == [
+        "1 acknowledged writes unapplied",  # its result
+        "2 acknowledged writes unapplied",
+    ], errors

@@ -6,8 +6,8 @@ import pytest
 
 from tests.support.servers import Rig
 
-from .running import gunicorn, needs
-from .users import live_through
+from .running import gunicorn, needs, until
+from .users import LIMIT, User, live_through, outage
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 
@@ -27,3 +27,49 @@ def test_flask_under_gunicorn(
     needs("flask", "gunicorn", "gevent")
     with gunicorn("flask_app:app", valkey_rig.url, *options) as service:
         live_through(service, valkey_rig, serves_others=serves_others, in_order=in_order)
+
+
+class Adder(User):
+    """Adds 1, 2, 3 … to a list of its own."""
+
+    unknown = 0
+
+    def turn(self, number: int) -> None:
+        if self.ask(f"/add?user={self.name}&number={number}", "added"):
+            self.acknowledged.append(number)
+        elif self.seen[-1].endswith(": 503 added, or not"):
+            self.seen.pop()
+            self.unknown = number
+
+
+def test_what_is_not_safe_to_send_twice(valkey_rig: Rig) -> None:
+    """Who has it on the wire when Redis freezes is told so after `socket_timeout`; nobody waits for
+    longer, it is applied once or not at all, and all later ones are taken.
+    """
+    needs("flask", "gunicorn")
+    options = ("-k", "gthread", "--threads", "8")
+    with gunicorn("flask_app:app", valkey_rig.url, *options, SOCKET_TIMEOUT="1.0") as service:
+        users = [Adder(service, f"user{n}") for n in range(4)]
+        for user in users:
+            user.start()
+        try:
+            outage(users, 0.2, 3)
+            valkey_rig.freeze()
+            outage(users, LIMIT + 0.5, 3)
+            valkey_rig.thaw()
+            outage(users, 0.2, 3)
+        finally:
+            for user in users:
+                user.end()
+
+        def there(user: Adder) -> list[int]:
+            return [int(number) for number in valkey_rig.admin.lrange(f"list:{user.name}", 0, -1)]
+
+        for user in users:
+            assert not user.seen, user.seen[:5]
+            assert user.longest < LIMIT, f"{user.longest:.2f} s"
+            until(lambda user=user: set(user.acknowledged) <= set(there(user)), of="the replay")  # type: ignore[misc]
+            assert [n for n in there(user) if n != user.unknown] == user.acknowledged
+            assert there(user).count(user.unknown) <= 1
+        assert any(user.unknown for user in users)
+        print(f"{sum(bool(u.unknown) for u in users)} unknown, {max(u.longest for u in users):.2f}")
