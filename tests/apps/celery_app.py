@@ -35,6 +35,11 @@ def work(number: int) -> int:
 
 
 @app.task  # type: ignore[untyped-decorator]
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@app.task  # type: ignore[untyped-decorator]
 def write(key: str, end: str) -> dict[str, Any]:
     """Writes 1, 2, 3 … to the list `key` until the file `end` is there."""
     said: dict[str, Any] = {"acknowledged": [], "unknown": [], "longest": 0.0, "child": os.getpid()}

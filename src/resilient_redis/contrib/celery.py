@@ -7,8 +7,8 @@
 While Redis is away `delay` takes the task, which is in its queue when Redis is back; a worker's
 results are taken, too. A worker gets no tasks meanwhile: it reconnects by itself, as without this.
 
-In each process, the broker's endpoint has a breaker with default settings but for its rules, and so
-have the results. Here `socket_timeout` is 1.5 s unless `broker_transport_options` or
+In each process an endpoint has one breaker for tasks and results, with default settings but for its
+rules. `socket_timeout` is 1.5 s unless `broker_transport_options` or
 `redis_socket_timeout` say otherwise: a task that is on its way to a server that freezes, which is
 not safe to send twice, waits so long for its answer.
 """
@@ -20,50 +20,56 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from queue import Empty
 from typing import Any, ClassVar
 
 from amqp.protocol import queue_declare_ok_t
 from billiard.process import current_process
 from celery.app.defaults import DEFAULTS
 from celery.backends import redis as celery_redis
-from celery.signals import worker_process_shutdown
+from celery.signals import worker_process_shutdown, worker_shutdown
 from kombu.transport import redis as kombu_redis
 from redis.connection import Connection
+from redis.exceptions import ConnectionError, TimeoutError
 
-from ..errors import CommandRefused
+from ..errors import CommandRefused, OutcomeUnknown
 from ..events import Event, SubscriptionGap
 from ..flow.processes import breakers
-from ..policy import READS, TAKES, Policy, Rule
+from ..policy import READS, TAKES, WRITES, Policy, Rule
 from ..seam.pools import endpoint_of
 from ..sync.breaker import RedisCircuitBreaker
 from ..sync.connection import GUARDED
 
 # Seconds; longer than `deadline`, so that what kombu does then finds the breaker open.
 SOCKET_TIMEOUT = 1.5
-#: How many seconds a worker's child that ends waits for the replay of all that it has queued, that
-#: of its tasks, too. May be set.
+#: How many seconds a worker, or a child of it, that ends waits for the replay of all that it has
+#: queued, that of its tasks, too. May be set.
 DRAIN_TIMEOUT = 5.0
 
-# A queue that was not seen is not an empty one, nor is an exchange without queues; and a command to
-# the workers (`revoke`) that reached none of them has to fail.
-BROKER = Policy([Rule(commands=READS | TAKES | {"PUBLISH", "SPUBLISH"}, answer="refuse")])
-# Celery reads a result before it writes it, and a neutral answer would make the write depend on it.
-# Whoever waits for a result is told of it when it is there.
-RESULTS = Policy(
+MAX_AGE = 24 * 3600.0  # s; as long as Celery keeps a result
+
+# A queue that was not seen is not an empty one, nor is an exchange without queues. And Celery reads
+# a result before it writes it: a neutral answer would make the write depend on it.
+POLICY = Policy(
     [
-        Rule(commands=["GET", "MGET"], answer="refuse"),
-        Rule(commands=["PUBLISH"], answer="queue"),
+        Rule(commands=READS | TAKES, answer="refuse"),
+        Rule(commands=WRITES | {"PUBLISH"}, answer="queue", max_age=MAX_AGE),
     ]
 )
 
 
+_making = threading.Lock()
+
+
 class _Guard:
-    """The breaker of an endpoint, and how often messages may have been missed over it."""
+    """The breaker of an endpoint, one for tasks and results: what a task needs is there before it.
+    And how often messages may have been missed over it.
+    """
 
     _all: ClassVar[dict[tuple[Any, ...], _Guard]] = {}
 
-    def __init__(self, name: str, policy: Policy) -> None:
-        self.breaker = RedisCircuitBreaker(policy=policy, name=name)
+    def __init__(self, name: str) -> None:
+        self.breaker = RedisCircuitBreaker(policy=POLICY, name=name)
         self.gaps = 0
         self.breaker.add_observer(self._observe)
 
@@ -71,22 +77,32 @@ class _Guard:
         self.gaps += isinstance(event, SubscriptionGap)
 
     @classmethod
-    def put_into(cls, pool_kwargs: dict[str, Any], what: str, policy: Policy) -> _Guard:
+    def put_into(cls, pool_kwargs: dict[str, Any]) -> _Guard:
         """Guards the connections that a pool with `pool_kwargs` makes."""
+        endpoint = endpoint_of(pool_kwargs)
+        with _making:
+            guard = cls._all.get(endpoint)
+            if guard is None:
+                guard = cls._all[endpoint] = cls(f"Celery's {endpoint[0]}")
         stock = pool_kwargs.get("connection_class") or Connection
-        key = (what, *endpoint_of(pool_kwargs))
-        guard = cls._all.get(key) or cls._all.setdefault(key, cls(f"{what} at {key[1]}", policy))
         pool_kwargs.update(connection_class=GUARDED[stock], breaker=guard.breaker)
         return guard
 
 
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
-def _child_ends(**_: Any) -> None:
-    """`max_tasks_per_child`, or the worker is shut down: what is left then is lost, and logged."""
+def _worker_ends(**_: Any) -> None:
+    """Or a child of it (`max_tasks_per_child`): what is left then is lost, and logged."""
     until = time.monotonic() + DRAIN_TIMEOUT
     for breaker in breakers():
         if isinstance(breaker, RedisCircuitBreaker):
             breaker.close(drain_timeout=max(until - time.monotonic(), 0.0))
+
+
+def _check_scheme(url: str, *known: str) -> None:
+    scheme, found, _ = url.partition("://")
+    if found and scheme not in known:
+        raise ValueError(f"{__name__} is for {', '.join(known)}, not for {scheme}://")
 
 
 def _waits_for_its_broker() -> bool:
@@ -98,8 +114,33 @@ def _waits_for_its_broker() -> bool:
     )
 
 
+class QoS(kombu_redis.QoS):
+    """Knows of the tasks that a worker has been given and has not acknowledged."""
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """Puts them back into their queues, also where Redis is away: kombu then gives up, and they
+        wait for its `visibility_timeout`.
+        """
+        for tag, message in reversed(list(self._delivered.items())):  # the last is given first
+            try:
+                self.restore_by_tag(tag, client=client)
+            except OutcomeUnknown:
+                pass  # it is back, or `visibility_timeout` is for it
+            except (ConnectionError, TimeoutError):
+                delivery = message.delivery_info
+                with self.channel.conn_or_acquire() as guarded, guarded.pipeline() as pipe:
+                    self._remove_from_indices(tag, pipe)
+                    self.channel._do_restore_message(
+                        message._raw, delivery["exchange"], delivery["routing_key"], pipe
+                    )
+                    pipe.execute()
+        self._delivered.clear()
+
+
 class Channel(kombu_redis.Channel):
     """kombu's channel, guarded but for the connections that it polls, as a worker does."""
+
+    QoS = QoS
 
     # What was last read of which queues an exchange has. A task must not go nowhere.
     _tables: ClassVar[dict[tuple[Any, ...], Any]] = {}
@@ -107,10 +148,15 @@ class Channel(kombu_redis.Channel):
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         if not asynchronous:
-            _Guard.put_into(params, "Celery's broker", BROKER)
+            _Guard.put_into(params)
             if params["socket_timeout"] is None:
                 params["socket_timeout"] = SOCKET_TIMEOUT
         return params
+
+    @property
+    def _breaker(self) -> RedisCircuitBreaker:
+        breaker: RedisCircuitBreaker = self.pool.connection_kwargs["breaker"]
+        return breaker
 
     def _create_client(self, asynchronous: bool = False) -> Any:
         client = super()._create_client(asynchronous=asynchronous)
@@ -130,7 +176,7 @@ class Channel(kombu_redis.Channel):
                 pass  # what is published is queued
             return
         ping()
-        breaker: RedisCircuitBreaker = self.pool.connection_kwargs["breaker"]
+        breaker = self._breaker
         until = time.monotonic() + breaker.deadline
         while breaker.state != "CLOSED" and time.monotonic() < until:
             breaker.flush_re_sync_queue()  # it has not heard yet
@@ -156,6 +202,24 @@ class Channel(kombu_redis.Channel):
             table = self._tables[key]
         return table
 
+    def close(self) -> None:
+        """To the end: with half of it done, kombu's worker dies of the next attempt."""
+        if self._in_poll:
+            try:
+                self._brpop_read()
+            except (Empty, ConnectionError, TimeoutError):
+                pass  # it has got no task
+        super().close()
+
+    def _delete(self, *args: Any, client: Any = None, **kwargs: Any) -> None:  # noqa: ARG002 - see below
+        super()._delete(*args, **kwargs)  # not by the client that polls: it is not guarded
+
+    def _put_fanout(self, *args: Any, **kwargs: Any) -> None:
+        """A command to all workers (`revoke`), or an event: nobody hears it later."""
+        if self._breaker.state != "CLOSED":
+            self._create_client().ping()  # is refused
+        super()._put_fanout(*args, **kwargs)
+
 
 class Transport(kombu_redis.Transport):
     """For `broker_transport`, with a `redis://` or `rediss://` broker."""
@@ -164,10 +228,8 @@ class Transport(kombu_redis.Transport):
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         url = str(client._initial_params["hostname"])
-        scheme, found, _ = url.partition("://")
-        if found and scheme not in ("redis", "rediss"):
-            raise ValueError(f"{__name__} is for redis:// and rediss://, not {scheme}://")
-        if scheme == "rediss" and not client.ssl:
+        _check_scheme(url, "redis", "rediss")
+        if url.startswith("rediss:") and not client.ssl:
             # kombu takes it from the scheme only where the scheme names the transport.
             raise ValueError("say how TLS is checked: rediss://…?ssl_cert_reqs=required")
         super().__init__(client, **kwargs)
@@ -205,9 +267,16 @@ class Backend(celery_redis.RedisBackend):  # type: ignore[misc]  # Celery ships 
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.guard = _Guard.put_into(self.connparams, "Celery's results", RESULTS)
+        _check_scheme(self.url or "", "redis", "rediss", "socket")
+        self.guard = _Guard.put_into(self.connparams)
         if self.connparams["socket_timeout"] == DEFAULTS["redis_socket_timeout"]:  # not set
             self.connparams["socket_timeout"] = SOCKET_TIMEOUT
+
+    def on_chord_part_return(self, *args: Any, **kwargs: Any) -> Any:
+        """Waits for Redis as Celery does before it stores a result, which is queued here. Its
+        script counts each part once.
+        """
+        return self.ensure(partial(super().on_chord_part_return, *args, **kwargs), ())
 
     def get(self, key: Any) -> Any:
         try:
