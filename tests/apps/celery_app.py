@@ -58,6 +58,11 @@ def write(key: str, end: str) -> dict[str, Any]:
 
 
 @app.task  # type: ignore[untyped-decorator]
+def children(said: list[dict[str, Any]]) -> list[int]:
+    return [one["child"] for one in said]
+
+
+@app.task  # type: ignore[untyped-decorator]
 def leave(key: str, end: str) -> None:
     """Waits for the file `end`, and leaves two writes behind."""
     redis.rpush(key, "here")
