@@ -39,9 +39,10 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-@app.task  # type: ignore[untyped-decorator]
-def write(key: str, end: str) -> dict[str, Any]:
+@app.task(bind=True)  # type: ignore[untyped-decorator]
+def write(self: Any, key: str, end: str) -> dict[str, Any]:
     """Writes 1, 2, 3 … to the list `key` until the file `end` is there."""
+    self.update_state(state="WRITING")  # its result is not the first that is stored
     said: dict[str, Any] = {"acknowledged": [], "unknown": [], "longest": 0.0, "child": os.getpid()}
     number = 0
     while not Path(end).exists():

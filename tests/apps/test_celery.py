@@ -101,6 +101,51 @@ def test_a_task_that_must_not_be_given_twice(tasks: Any, valkey_rig: Rig) -> Non
     assert longest < LIMIT
 
 
+def test_who_waits_for_a_result_that_comes_unheard(tasks: Any, valkey_rig: Rig) -> None:
+    """It is stored while its subscriber is away. Who waits finds it then, and is idle before."""
+    result = tasks.app.AsyncResult("unheard")
+    breaker = tasks.app.backend.guard.breaker
+    meta = {"task_id": result.id, "status": "SUCCESS", "result": 5, "traceback": None}
+    used: list[float] = []
+
+    def wait() -> None:
+        before = time.thread_time()
+        assert result.get(timeout=10) == 5
+        used.append(time.thread_time() - before)
+
+    asking = threading.Thread(target=wait)
+    asking.start()
+    until(lambda: valkey_rig.admin.pubsub_numsub("celery-task-meta-unheard")[0][1])
+    breaker.force_open()
+    valkey_rig.admin.set("celery-task-meta-unheard", json.dumps({**meta, "children": []}))
+    time.sleep(0.5)
+    assert asking.is_alive()
+    breaker.reset()
+    asking.join(10)
+    assert used
+    assert used[0] < 0.25, "it asks again and again"
+
+
+@pytest.mark.parametrize(
+    "url, said",
+    [
+        ("sentinel://localhost:26379", "not for sentinel"),
+        ("rediss://localhost:6379", "ssl_cert_reqs"),
+    ],
+)
+def test_what_it_is_not_for(
+    tasks: Any, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
+    """Nothing is left unguarded, or without TLS, and does not say so."""
+    from resilient_redis.contrib.celery import Backend
+
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    with pytest.raises(ValueError, match=said):
+        tasks.app.connection_for_write().channel()
+    with pytest.raises(ValueError, match=said):
+        Backend(app=tasks.app, url=url)
+
+
 def test_tasks_and_their_results(tasks: Any, valkey_rig: Rig, tmp_path: Path) -> None:
     """What a task writes with a client that was made before the fork, and what it returns, is taken
     and there afterwards, even where the child ends with its task; what is lost is logged. Tasks
@@ -162,6 +207,7 @@ def test_tasks_and_their_results(tasks: Any, valkey_rig: Rig, tmp_path: Path) ->
         print(f"{len(there)} writes, the longest took {found['longest']:.2f} s")
     assert last == [found["child"] for found in said]
     assert len(set(last)) == 2
+    assert not any("CRITICAL" in line for line in log)
     lost = [line for line in log if "unapplied" in line and "/ForkPoolWorker" in line]
     assert all("ERROR" in line for line in lost)
     assert sorted(line.partition("closed with ")[2] for line in lost) == [

@@ -25,6 +25,7 @@ from typing import Any, ClassVar
 
 from amqp.protocol import queue_declare_ok_t
 from billiard.process import current_process
+from celery import current_app
 from celery.app.defaults import DEFAULTS
 from celery.backends import redis as celery_redis
 from celery.signals import worker_process_shutdown, worker_shutdown
@@ -227,11 +228,16 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
-        url = str(client._initial_params["hostname"])
-        _check_scheme(url, "redis", "rediss")
-        if url.startswith("rediss:") and not client.ssl:
-            # kombu takes it from the scheme only where the scheme names the transport.
-            raise ValueError("say how TLS is checked: rediss://…?ssl_cert_reqs=required")
+        # kombu takes it from the scheme only where the scheme names the transport, and forgets it.
+        conf = current_app.conf
+        if conf.broker_transport == f"{__name__}:{type(self).__name__}":
+            for url in (conf.broker_read_url, conf.broker_write_url):
+                for one in url.split(";") if isinstance(url, str) else url:
+                    _check_scheme(one, "redis", "rediss")
+                    if one.startswith("rediss:") and not client.ssl:
+                        raise ValueError(
+                            "say how TLS is checked: rediss://…?ssl_cert_reqs=required"
+                        )
         super().__init__(client, **kwargs)
 
 
