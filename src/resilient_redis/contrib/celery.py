@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
-from queue import Empty
 from typing import Any, ClassVar
 
 from amqp.protocol import queue_declare_ok_t
@@ -203,17 +202,11 @@ class Channel(kombu_redis.Channel):
             table = self._tables[key]
         return table
 
-    def close(self) -> None:
-        """To the end: with half of it done, kombu's worker dies of the next attempt."""
-        if self._in_poll:
-            try:
-                self._brpop_read()
-            except (Empty, ConnectionError, TimeoutError):
-                pass  # it has got no task
-        super().close()
-
-    def _delete(self, *args: Any, client: Any = None, **kwargs: Any) -> None:  # noqa: ARG002 - see below
-        super()._delete(*args, **kwargs)  # not by the client that polls: it is not guarded
+    def _delete(self, *args: Any, client: Any = None, **kwargs: Any) -> None:  # noqa: ARG002
+        """Not by `client`, the one that polls: where it fails the channel is not closed to its end,
+        and Celery's worker dies of the next attempt.
+        """
+        super()._delete(*args, **kwargs)
 
     def _put_fanout(self, *args: Any, **kwargs: Any) -> None:
         """A command to all workers (`revoke`), or an event: nobody hears it later."""
