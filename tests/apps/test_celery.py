@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from resilient_redis.core.catalog import shape_of
+from resilient_redis.core.command import Command, Kind
+from resilient_redis.core.rules import apply_rules
 from tests.support.servers import Rig
 
 from .queues import Producer
@@ -144,6 +147,26 @@ def test_what_it_is_not_for(
         tasks.app.connection_for_write().channel()
     with pytest.raises(ValueError, match=said):
         Backend(app=tasks.app, url=url)
+
+
+@pytest.mark.parametrize(
+    "line, kind, max_age",
+    [
+        ("LPUSH celery task", Kind.WRITE, 86400.0),
+        ("SETEX celery-task-meta-1 86400 done", Kind.WRITE, 86400.0),
+        ("PUBLISH celery-task-meta-1 done", Kind.WRITE, 86400.0),
+        ("GET celery-task-meta-1", Kind.REFUSED, None),
+        ("INCR counter", Kind.COUNTER, None),
+    ],
+)
+def test_what_is_queued_is_kept_for_a_day(line: str, kind: Kind, max_age: float | None) -> None:
+    needs("celery")
+    from resilient_redis.contrib.celery import POLICY
+
+    args = tuple(line.encode().split())
+    rules = [rule.compiled for rule in POLICY.rules]
+    ((_, shape, _),) = apply_rules(rules, [Command(args, shape_of(args))])
+    assert (shape.kind, shape.max_age) == (kind, max_age)
 
 
 def test_tasks_and_their_results(tasks: Any, valkey_rig: Rig, tmp_path: Path) -> None:

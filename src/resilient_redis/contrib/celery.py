@@ -225,7 +225,7 @@ class Transport(kombu_redis.Transport):
         conf = current_app.conf
         if conf.broker_transport == f"{__name__}:{type(self).__name__}":
             for url in (conf.broker_read_url, conf.broker_write_url):
-                for one in url.split(";") if isinstance(url, str) else url:
+                for one in url.split(";") if isinstance(url, str) else url or ():
                     _check_scheme(one, "redis", "rediss")
                     if one.startswith("rediss:") and not client.ssl:
                         raise ValueError(
