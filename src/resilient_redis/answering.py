@@ -31,7 +31,7 @@ Slot = _Live | bytes | tuple[bytes, Queued | dict[int, Queued]] | Exception
 class Answers:
     """The answers to one batch. What is to be queued is in the journal when this is made.
 
-    `owner` is the task or thread that calls, `at` the monotonic time of its call. Raises
+    `owner` is who calls (see `Provenance`), `at` the monotonic time of its call. Raises
     `JournalFull`; then nothing is queued and nobody was told anything.
     """
 

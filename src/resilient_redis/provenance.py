@@ -15,7 +15,7 @@ LIFETIME = 60.0
 
 
 class Provenance:
-    """The neutral reads of each owner: a task, or a thread."""
+    """The neutral reads of each owner: the outermost `track()`, else a task or a thread."""
 
     def __init__(self) -> None:
         self._reads: weakref.WeakKeyDictionary[Any, NeutralReads] = weakref.WeakKeyDictionary()

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 MAX_COMMANDS = 100
 
 
-@dataclass(slots=True)
+@dataclass(eq=False)
 class Tracker:
     """Counts of commands: answered as by an empty Redis, queued, refused, and those of which
     nobody knows whether they ran. `commands`: the wire names of the first 100 of them, in order.
+    Each is equal to itself alone.
     """
 
     neutral: int = 0
@@ -41,8 +42,12 @@ _trackers: ContextVar[tuple[Tracker, ...]] = ContextVar("resilient_redis_tracker
 def track() -> Iterator[Tracker]:
     """Yields a `Tracker` that counts what the code in the block is answered while Redis is away.
 
-    Tasks that are started in the block count, too; blocks may be nested, and each counts all that
-    is in it. Costs nothing while Redis is there::
+    Tasks that are started in the block count, too, and so do threads that take its context along
+    (`asyncio.to_thread`); blocks may be nested, and each counts all that is in it.
+
+    What is in the outermost block counts as one reader: what it was told is empty is a premise of
+    its own writes, and of nobody else's. So put it around one request, not around a whole server.
+    Costs nothing while Redis is there::
 
         with track() as t:
             user = await load(user_id)
@@ -55,6 +60,12 @@ def track() -> Iterator[Tracker]:
         yield tracker
     finally:
         _trackers.reset(token)
+
+
+def outermost() -> Tracker | None:
+    """For the guard: the outermost block around the caller, whose reads and writes are of one."""
+    trackers = _trackers.get()
+    return trackers[0] if trackers else None
 
 
 def note(answer: str, command: str) -> None:

@@ -214,7 +214,9 @@ async def reads_gathered(d: Document) -> None:
 async def writes_gathered(d: Document) -> None:
     p = d.told(await d.client.get(d.key))
     await d.think()
-    await d.save(asyncio.gather(d.client.set(d.key, p), d.client.set(f"{d.key}:beside", p)))
+    writes = [asyncio.create_task(d.client.set(key, p)) for key in (d.key, f"{d.key}:beside")]
+    await d.save(asyncio.gather(*writes))
+    await asyncio.wait(writes)  # where one is refused, the other goes on
 
 
 async def written_in_the_background(d: Document) -> None:

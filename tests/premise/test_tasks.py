@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from resilient_redis import track
 from tests.contract.recovery_helpers import guarded, until
 from tests.support.flavours import ResilientRedis
 from tests.support.servers import Rig
@@ -35,7 +36,7 @@ OPTIONS: dict[str, Any] = {"client": {"decode_responses": True}, "drain_wait": 2
 # From Python 3.12 on `wait_for` makes no task.
 ONE_TASK_TODAY = (wait_for_a_loader, wait_for_both, wait_for_the_read)
 HOLE = pytest.mark.xfail(
-    strict=True, reason="provenance goes by the task: another one reads, or writes"
+    strict=True, reason="no track() around it, so it goes by the task: another one reads, or writes"
 )
 
 
@@ -61,9 +62,28 @@ class Steady(Document):
         await self.between()
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["in the outage", "after it"])
+each_moment = pytest.mark.parametrize("after", [False, True], ids=["in the outage", "after it"])
+
+
+@each_moment
 @pytest.mark.parametrize("form", _forms())
 async def test_no_default_goes_over_the_document(valkey_rig: Rig, form: Form, after: bool) -> None:
+    await _play(valkey_rig, form, after)
+
+
+@each_moment
+@pytest.mark.parametrize("form", ACROSS_TASKS, ids=lambda form: form.__name__)
+async def test_within_a_block_it_goes_by_that(valkey_rig: Rig, form: Form, after: bool) -> None:
+    """`track()` around a request: whichever of its tasks reads or writes, it is the request."""
+
+    async def request(document: Document) -> None:
+        with track():
+            await form(document)
+
+    await _play(valkey_rig, request, after)
+
+
+async def _play(valkey_rig: Rig, form: Form, after: bool) -> None:
     async with guarded(valkey_rig.port, **OPTIONS) as (guard, client):
         document = Steady(client, "key", Course(guard.breaker), random.Random(0))
         await seed(client, document, form)

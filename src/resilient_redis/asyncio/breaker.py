@@ -13,6 +13,7 @@ from ..flow.steps import Steps
 from ..receipt import Queued
 from ..seam.failures import as_redis_error
 from ..seam.methods import AsyncStandIn
+from ..track import outermost
 from .driving import calling_task, end, run
 from .link import Link
 
@@ -71,7 +72,7 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     async def _executed(self, guard: Any, *call: Any) -> Any:
         *what, owner = call
-        return await run(guard.execute(*what, owner or asyncio.current_task()))
+        return await run(guard.execute(*what, outermost() or owner or asyncio.current_task()))
 
     async def flush_re_sync_queue(self) -> int:
         return await run(self._flushing())

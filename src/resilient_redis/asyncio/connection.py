@@ -28,6 +28,7 @@ from ..seam.failures import OUTAGE
 from ..seam.packed import Call, Packed
 from ..seam.replies import MISSING, PUSH, at_hand
 from ..seam.sockets import abort, nobody_awaits_its_end, unsent
+from ..track import outermost
 from .breaker import RedisCircuitBreaker
 from .driving import caller, end, run, within
 from .retry import GuardedRetry
@@ -219,7 +220,7 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
             raise
 
     def _owner(self) -> Any:
-        return caller.get() or asyncio.current_task()
+        return outermost() or caller.get() or asyncio.current_task()
 
     # -- replies ------------------------------------------------------------------------------
 

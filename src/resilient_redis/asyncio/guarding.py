@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from ..flow.guarding import TO_BE_WAITED_FOR, answer, guard_pool, shaped, with_fast_path
 from ..seam.methods import OfflineReplies
+from ..track import outermost
 from .breaker import RedisCircuitBreaker
 from .driving import caller, calling_task
 from .sentinel import ALL_GUARDED
@@ -67,7 +68,8 @@ class _FastPath(Redis):
         replies = self._offline
         if replies is None:
             replies = self._offline = OfflineReplies(self)
-        found = answer(breaker, replies, owner or asyncio.current_task(), args)
+        reader = outermost() or owner or asyncio.current_task()
+        found = answer(breaker, replies, reader, args)
         if found is TO_BE_WAITED_FOR:
             return await self._sent(owner, args, options)
         return shaped(replies, found, args, options)

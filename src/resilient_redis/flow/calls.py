@@ -35,7 +35,7 @@ class Call(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     at: float
-    owner: Any = None  # the task or thread that asked
+    owner: Any = None  # who has asked; see `Provenance`
     parts: tuple[Call, ...] = ()  # of a pipeline: what it has collected
 
 

@@ -82,7 +82,7 @@ class ObjectGuard:
         kwargs: dict[str, Any],
         owner: Any,
     ) -> Steps[Any]:
-        """`owner`: the task or thread that calls, which need not be the one that waits."""
+        """`owner`: who calls (see `Provenance`), which need not be the one that waits."""
         breaker = self._breaker
         at = breaker.clock()
         parts = tuple(Call(*part, at) for part in func.calls) if isinstance(func, Piped) else ()

@@ -49,7 +49,7 @@ class GuardedSender(GuardedSocket):
 
     @abstractmethod
     def _owner(self) -> Any:
-        """Whose command it is: what it is told, that task or thread is told."""
+        """Whose command it is: what it is told, that `track()`, task or thread is told."""
 
     def _forget(self) -> None:
         super()._forget()

@@ -14,6 +14,7 @@ from ..flow.steps import Steps
 from ..receipt import Queued
 from ..seam.failures import as_redis_error
 from ..seam.methods import SyncStandIn
+from ..track import outermost
 from .driving import Lock, Running, run
 from .link import Link
 
@@ -57,7 +58,7 @@ class RedisCircuitBreaker(CircuitBreaker):
 
     def execute(self, method_name: str, func: Callable[..., T], *args: Any, **kwargs: Any) -> T:
         if self.object is not None:
-            owner = threading.current_thread()
+            owner = outermost() or threading.current_thread()
             steps = self.object.execute(method_name, func, args, kwargs, owner)
             result: T = run(self.lock, steps)
             return result

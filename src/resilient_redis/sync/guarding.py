@@ -9,6 +9,7 @@ from redis.client import Redis
 
 from ..flow.guarding import TO_BE_WAITED_FOR, answer, guard_pool, shaped, with_fast_path
 from ..seam.methods import OfflineReplies
+from ..track import outermost
 from .breaker import RedisCircuitBreaker
 from .sentinel import ALL_GUARDED
 
@@ -42,7 +43,8 @@ class _FastPath(Redis):
         try:
             with breaker.lock.held:
                 if breaker.state != "CLOSED":  # still
-                    found = answer(breaker, replies, threading.current_thread(), args)
+                    owner = outermost() or threading.current_thread()
+                    found = answer(breaker, replies, owner, args)
         finally:
             breaker.lock.tell()
         if found is TO_BE_WAITED_FOR:

@@ -18,6 +18,7 @@ from ..flow.steps import Steps
 from ..seam.caching import is_of_cache
 from ..seam.failures import OUTAGE
 from ..seam.sockets import cut_off, is_tls, set_timeout
+from ..track import outermost
 from .breaker import RedisCircuitBreaker
 from .caching import CachedSocket
 from .driving import run
@@ -220,7 +221,7 @@ class SyncSocket(CachedSocket):
                     raise
 
     def _owner(self) -> Any:
-        return threading.current_thread()
+        return outermost() or threading.current_thread()
 
     # -- silence ------------------------------------------------------------------------------
 
