@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError
 
 from resilient_redis import CommandRefused
 from resilient_redis.cli.servers import REDIS, VALKEY, ServerError, find_binary
-from tests.contract.helpers import outcome, recovered
+from tests.contract.helpers import outcome, recovered, until
 from tests.support.flavours import (
     BlockingConnectionPool,
     ConnectionPool,
@@ -244,14 +244,66 @@ async def test_tls_by_a_pool(valkey_rig: Rig, certificate: tuple[Path, Path]) ->
         await breaker.aclose()
 
 
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Another authority's certificate for the same address."""
+    return self_signed(tmp_path_factory.mktemp("another"))
+
+
 @pytest.mark.server
-async def test_the_guard_turns_no_check_of_tls_off(
+async def test_an_unknown_authority_is_no_outage(
     valkey_rig: Rig, certificate: tuple[Path, Path]
 ) -> None:
-    """An unknown authority is not taken, whether that counts as an outage or not."""
+    """It is redis-py's error, as a wrong password is: nothing is queued, or answered for it."""
     async with TlsProxy(valkey_rig.port, *certificate) as proxy:
         url = f"rediss://127.0.0.1:{proxy.port}/0"
+        async with Redis.from_url(url) as stock:
+            says = await outcome(stock.get("k"))
+        assert "certificate verify failed" in str(says)
         async with ResilientRedis.from_url(url, **QUICK) as client:
-            with pytest.raises((CommandRefused, ConnectionError)):
-                await client.incr("n")
-    assert valkey_rig.admin.exists("n") == 0
+            calls: tuple[Any, ...] = (client.get, client.incr, client.sadd)
+            for call, args in zip(calls, (("k",), ("n",), ("s", 1)), strict=True):
+                said = await outcome(call(*args))
+                assert (type(said), str(said)) == (type(says), str(says))
+            snapshot = client.breaker.snapshot()
+            assert (snapshot.state, snapshot.failures, snapshot.pending) == ("CLOSED", 0, 0)
+    assert not valkey_rig.admin.exists("n", "s")
+
+
+@pytest.mark.server
+async def test_an_unknown_authority_after_an_outage(
+    valkey_rig: Rig,
+    certificate: tuple[Path, Path],
+    another: tuple[Path, Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Something answers there, and it is not to be trusted: callers are told so, what is queued
+    waits, and is applied when it is Redis again.
+    """
+    async with TlsProxy(valkey_rig.port, *certificate) as proxy:
+        url = f"rediss://127.0.0.1:{proxy.port}/0"
+        ca = {"ssl_ca_certs": str(certificate[0])}
+        async with ResilientRedis.from_url(url, **ca, **QUICK) as client:
+            breaker = client.breaker
+            await client.rpush("l", 0)
+            await goes_down(valkey_rig, client, breaker)
+            await client.rpush("l", 1)
+            proxy.presents(*another)
+            await until(lambda: breaker.snapshot().last_error == "SSLCertVerificationError")
+            await until(lambda: breaker.state == "CLOSED")
+            valkey_rig.restart()
+            calls: tuple[Any, ...] = (client.get, client.incr, client.rpush)
+            for call, args in zip(calls, (("k",), ("n",), ("l", "no")), strict=True):
+                assert type(await outcome(call(*args))) is ConnectionError
+            probes = breaker.snapshot().counters["probes"]
+            await until(lambda: breaker.snapshot().counters["probes"] > probes)
+            snapshot = breaker.snapshot()
+            assert (snapshot.state, snapshot.pending, snapshot.dead_letters) == ("CLOSED", 1, 0)
+            told = [r.getMessage() for r in caplog.records if "let us in" in r.getMessage()]
+            assert told == [
+                "redis: Redis does not let us in (SSLCertVerificationError): 1 writes wait"
+            ]
+            proxy.presents(*certificate)
+            await recovered(breaker)
+            assert await client.lrange("l", 0, -1) == [b"0", b"1"]
+            assert breaker.dead_letters == ()

@@ -38,10 +38,14 @@ class TlsProxy:
     def __init__(self, upstream_port: int, certificate: Path, key: Path) -> None:
         self._upstream = upstream_port
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.load_cert_chain(certificate, key)
+        self.presents(certificate, key)
         self._tasks: set[asyncio.Task[None]] = set()
         self.handshakes = 0
         self.port = 0
+
+    def presents(self, certificate: Path, key: Path) -> None:
+        """To who connects from now on."""
+        self._context.load_cert_chain(certificate, key)
 
     async def __aenter__(self) -> TlsProxy:
         self._server = await asyncio.start_server(self._accepted, "127.0.0.1", 0, ssl=self._context)

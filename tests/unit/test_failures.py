@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import ssl
 
 import pytest
 from redis import exceptions as redis_errors
@@ -11,6 +12,7 @@ from resilient_redis.seam.failures import (
     as_reply_error,
     holding_code,
     is_alive,
+    is_denial,
     is_of_arguments,
     is_of_the_command,
     is_outage,
@@ -18,14 +20,23 @@ from resilient_redis.seam.failures import (
 
 
 def failed_connect(code: int) -> BaseException:
+    return raised_by(OSError(code, "x"))
+
+
+def raised_by(cause: OSError) -> BaseException:
     """As redis-py raises it: its own error, raised while the OSError is handled."""
     try:
         try:
-            raise OSError(code, "x")
+            raise cause
         except OSError:
             raise redis_errors.ConnectionError("Error connecting") from None
     except redis_errors.ConnectionError as error:
         return error
+
+
+def unverified() -> BaseException:
+    """A certificate that cannot be verified, as redis-py raises it."""
+    return raised_by(ssl.SSLCertVerificationError(1, "certificate verify failed"))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +49,7 @@ def failed_connect(code: int) -> BaseException:
         ConnectionResetError(),
         asyncio.TimeoutError(),
         failed_connect(errno.ECONNREFUSED),
+        raised_by(ssl.SSLError(1, "wrong version number")),
     ],
 )
 def test_an_outage(error: BaseException) -> None:
@@ -59,10 +71,17 @@ def test_an_outage(error: BaseException) -> None:
         asyncio.CancelledError(),
         failed_connect(errno.EMFILE),
         failed_connect(errno.EADDRNOTAVAIL),
+        unverified(),
     ],
 )
 def test_no_outage(error: BaseException) -> None:
     assert not is_outage(error)
+
+
+def test_who_cannot_be_verified_lets_nobody_in() -> None:
+    assert is_denial(unverified())
+    assert is_denial(ssl.SSLCertVerificationError(1, "certificate verify failed"))
+    assert not is_denial(raised_by(ssl.SSLError(1, "wrong version number")))
 
 
 def test_a_full_server_is_alive() -> None:

@@ -13,7 +13,7 @@ from ..core.fence import fence
 from ..core.rights import Mode, try_rights
 from ..events import ProbeFailed
 from ..observers import logger
-from ..seam.failures import OUTAGE, is_denial
+from ..seam.failures import OUTAGE, is_denial, unverified
 from .credentials import CredentialsFailed
 from .link import LinkBase
 from .steps import Steps
@@ -99,6 +99,7 @@ def _open(breaker: CircuitBreaker) -> Steps[LinkBase | None]:
 
 
 def _not_open(breaker: CircuitBreaker, error: Exception, *, denied: bool) -> None:
+    error = unverified(error) or error
     name = type(error).__name__
     breaker.note_error(error)
     breaker.emit(ProbeFailed(breaker.name, breaker.clock(), name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+from ssl import SSLCertVerificationError
 from typing import Any
 
 from redis._parsers import BaseParser
@@ -49,16 +50,33 @@ def is_outage(error: BaseException) -> bool:
         return False
     if "max number of clients reached" in str(error):
         return False
-    # redis-py wraps the OSError of a failed connect in its own ConnectionError.
-    for cause in (error, error.__cause__, error.__context__):
+    for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in _LOCAL:
             return False
-    return True
+    return unverified(error) is None
+
+
+def _causes(error: BaseException) -> tuple[BaseException | None, ...]:
+    """redis-py wraps the OSError of a failed connect in its own ConnectionError."""
+    return error, error.__cause__, error.__context__
+
+
+def unverified(error: BaseException) -> SSLCertVerificationError | None:
+    """Behind `error`: a certificate that is not to be trusted. Somebody answers there, and time
+    alone does not mend it; in redis-py and here it is raised, like a wrong password.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, SSLCertVerificationError):
+            return cause
+    return None
 
 
 def is_denial(error: BaseException) -> bool:
-    """Whether the server that `error` comes from is there, and does not let this user in."""
-    return isinstance(error, (AuthenticationError, AuthorizationError, NoPermissionError))
+    """Whether the server that `error` comes from is there, and does not let this user in, or this
+    user not that server.
+    """
+    denials = (AuthenticationError, AuthorizationError, NoPermissionError)
+    return isinstance(error, denials) or unverified(error) is not None
 
 
 def is_alive(error: BaseException) -> bool:
