@@ -82,6 +82,7 @@ def test_a_pop_whose_own_time_is_over_has_lost_its_reply() -> None:
             w.net.stall(w.net.live(), up=False)
             error = (await asyncio.wait({w.loop.create_task(call)}))[0].pop().exception()
             w.check(isinstance(error, OutcomeUnknown), f"{error!r}")
+            w.check(w.breaker.failures == 1, "the server owes it a reply like any other")
             w.check(w.breaker.state == "CLOSED", "the server lives")
         w.check(len(w.server.store.taken) == 2, f"taken: {w.server.store.taken}")
 

@@ -151,16 +151,18 @@ class GuardedReceiver(GuardedSubscriber):
         if not is_outage(error):
             raise error
         verdict = lost(rest, sent)
-        if isinstance(error, TimeoutError) and any(c.shape.blocking for c in rest):
+        blocked = isinstance(error, TimeoutError) and any(c.shape.blocking for c in rest)
+        if blocked:
             # Longer than it has asked to wait: the server owes it a reply like any other.
-            overdue = 0 < rest[0].shape.block_ms <= (breaker.clock() - at) * 1000
-            if not overdue and (isinstance(verdict, Repeat) or self._era == breaker.era):
-                raise error  # it waited longer than socket_timeout, as in redis-py
-            # Else redis-py's retry would send it again, and a pop take out another element.
+            blocked = not 0 < rest[0].shape.block_ms <= (breaker.clock() - at) * 1000
+        if blocked and isinstance(verdict, Repeat):
+            raise error  # it waited longer than socket_timeout, as in redis-py
         # The server may close an idle socket when it likes: the new one is the verdict.
-        if not idle_eof:
+        if not idle_eof and not blocked:
             breaker.failure(self._era, error, max(at, self._cleared_at))
         if isinstance(verdict, Unknown):
+            # A pop that has blocked, too: sent again by redis-py's retry, it would take out another
+            # element, and nobody be told of the first.
             raise self._unknown(verdict.command) from error
         if told and denied:
             # redis-py knows of a command that was refused as it was queued: EXEC would have failed.
