@@ -11,6 +11,7 @@ from typing import Any
 
 from resilient_redis.events import Event, StateChanged
 from tests.support.flavours import ConnectionPool, Redis, RedisCircuitBreaker, ResilientConnection
+from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
 SECRET = "s3cret"  # part of every key and value, so that a log line which holds one is found
@@ -101,6 +102,20 @@ def opened(events: Sequence[Event]) -> list[float]:
     """When the breaker opened, from closed."""
     moves = [event for event in events if isinstance(event, StateChanged)]
     return [event.at for event in moves if (event.old, event.new) == (CLOSED, OPEN)]
+
+
+@asynccontextmanager
+async def never_opens(breaker: RedisCircuitBreaker) -> AsyncIterator[None]:
+    events = events_of(breaker)
+    yield
+    assert opened(events) == []
+    assert (breaker.state, breaker.failures, breaker.pending) == (CLOSED, 0, 0)
+    assert "neutral" not in breaker.snapshot().counters
+
+
+def sent(proxy: ChaosProxy, word: bytes) -> int:
+    """How often `word` went over `proxy`."""
+    return sum(link.sent.count(word) for link in proxy.links)
 
 
 async def until(condition: Callable[[], object], timeout: float = 5.0) -> None:

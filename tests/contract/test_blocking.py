@@ -8,14 +8,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from redis.exceptions import TimeoutError
 
 from resilient_redis import OutcomeUnknown
 from tests.contract.helpers import (
     CLOSED,
+    VALUE,
     Client,
     from_url,
     goes_away_in_use,
+    guarded,
+    never_opens,
+    outcome,
     recovered,
+    sent,
     timed,
     until,
 )
@@ -134,3 +140,49 @@ async def test_a_waiting_consumer_can_be_cancelled(valkey_rig: Rig) -> None:
         await recovered(breaker)
         await client.rpush("list", "it")
         assert await client.lpop("list") == b"it"
+
+
+# -- longer than the socket may -------------------------------------------------------------------
+
+
+POPS: dict[str, Callable[[Client], Any]] = {
+    "BLPOP": lambda c: c.blpop("list", 0),
+    "BZPOPMIN": lambda c: c.bzpopmin("zset", 9),
+    "BLMOVE": lambda c: c.blmove("list", "list", 9),
+    "pipeline": lambda c: c.pipeline(transaction=False).blpop("list", 9).rpush("l", 1).execute(),
+}
+
+
+@pytest.mark.parametrize("name", POPS)
+async def test_a_pop_is_never_sent_twice(valkey_rig: Rig, name: str) -> None:
+    """redis-py's own retry sends it 11 times: what one of these takes out as its time ends is
+    nobody's, and nobody is told. So: one error when the socket's time is over, and nobody waits.
+    """
+    breaker = RedisCircuitBreaker(deadline=0.2)
+    async with (
+        ChaosProxy(valkey_rig.port) as proxy,
+        guarded(proxy.port, breaker, socket_timeout=0.3) as client,
+        never_opens(breaker),
+    ):
+        started = time.monotonic()
+        error = await outcome(POPS[name](client))
+        assert 0.28 < time.monotonic() - started < 0.6
+        assert isinstance(error, OutcomeUnknown)
+        assert isinstance(error, TimeoutError)
+        assert sent(proxy, b"BLPOP" if name == "pipeline" else name.encode()) == 1
+        await client.rpush("list", VALUE)
+        assert await client.lrange("list", 0, -1) == [VALUE.encode()]
+
+
+async def test_a_read_that_waits_is_repeated_as_in_redis_py(valkey_rig: Rig) -> None:
+    """It takes nothing out."""
+    breaker = RedisCircuitBreaker(deadline=0.2)
+    async with (
+        ChaosProxy(valkey_rig.port) as proxy,
+        guarded(proxy.port, breaker, socket_timeout=0.3) as client,
+        never_opens(breaker),
+    ):
+        waiting = asyncio.create_task(client.xread({"stream": "0"}, block=5000))
+        await until(lambda: sent(proxy, b"XREAD") == 2)
+        await client.xadd("stream", {"it": 1})
+        assert len(await waiting) == 1

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from redis.exceptions import (
 
 from resilient_redis import OutcomeUnknown
 from tests.contract.helpers import (
-    CLOSED,
     KEY,
     PASSWORD,
     VALUE,
@@ -30,6 +28,7 @@ from tests.contract.helpers import (
     events_of,
     from_url,
     guarded,
+    never_opens,
     opened,
     outcome,
     until,
@@ -40,15 +39,6 @@ from tests.support.proxy import ChaosProxy
 from tests.support.servers import Rig
 
 pytestmark = pytest.mark.server
-
-
-@asynccontextmanager
-async def never_opens(breaker: RedisCircuitBreaker) -> AsyncIterator[None]:
-    events = events_of(breaker)
-    yield
-    assert opened(events) == []
-    assert (breaker.state, breaker.failures, breaker.pending) == (CLOSED, 0, 0)
-    assert "neutral" not in breaker.snapshot().counters
 
 
 async def replies_are_right(client: Client) -> None:
@@ -187,53 +177,6 @@ async def test_blpop_waits_as_long_as_the_socket_may(rig: Rig) -> None:
         await until(lambda: time.monotonic() > started + 0.5)  # more than two deadlines
         await client.rpush("list", VALUE)
         assert await waiting == (b"list", VALUE.encode())
-
-
-POPS: dict[str, Callable[[Client], Any]] = {
-    "BLPOP": lambda c: c.blpop("list", 0),
-    "BZPOPMIN": lambda c: c.bzpopmin("zset", 9),
-    "BLMOVE": lambda c: c.blmove("list", "list", 9),
-    "pipeline": lambda c: c.pipeline(transaction=False).blpop("list", 9).rpush("l", 1).execute(),
-}
-
-
-@pytest.mark.parametrize("name", POPS)
-async def test_a_pop_is_never_sent_twice(valkey_rig: Rig, name: str) -> None:
-    """redis-py's own retry sends it 11 times: what one of these takes out as its time ends is
-    nobody's, and nobody is told. So: one error when the socket's time is over, and nobody waits.
-    """
-    breaker = RedisCircuitBreaker(deadline=0.2)
-    async with (
-        ChaosProxy(valkey_rig.port) as proxy,
-        guarded(proxy.port, breaker, socket_timeout=0.3) as client,
-        never_opens(breaker),
-    ):
-        started = time.monotonic()
-        error = await outcome(POPS[name](client))
-        assert 0.28 < time.monotonic() - started < 0.6
-        assert isinstance(error, OutcomeUnknown)
-        assert isinstance(error, TimeoutError)
-        assert sent(proxy, b"BLPOP" if name == "pipeline" else name.encode()) == 1
-        await client.rpush("list", VALUE)
-        assert await client.lrange("list", 0, -1) == [VALUE.encode()]
-
-
-async def test_a_read_that_waits_is_repeated_as_in_redis_py(valkey_rig: Rig) -> None:
-    """It takes nothing out."""
-    breaker = RedisCircuitBreaker(deadline=0.2)
-    async with (
-        ChaosProxy(valkey_rig.port) as proxy,
-        guarded(proxy.port, breaker, socket_timeout=0.3) as client,
-        never_opens(breaker),
-    ):
-        waiting = asyncio.create_task(client.xread({"stream": "0"}, block=5000))
-        await until(lambda: sent(proxy, b"XREAD") == 2)
-        await client.xadd("stream", {"it": 1})
-        assert len(await waiting) == 1
-
-
-def sent(proxy: ChaosProxy, word: bytes) -> int:
-    return sum(link.sent.count(word) for link in proxy.links)
 
 
 async def test_a_slow_script_that_ends_before_the_deadline(rig: Rig) -> None:

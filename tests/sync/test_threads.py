@@ -139,3 +139,43 @@ def test_a_refusal_names_the_command(valkey_rig: Rig, make: Make) -> None:
     with pytest.raises(CommandRefused, match="INCRBY"):
         client.incr("n")
     breaker.reset()
+
+
+def test_a_pool_that_is_closed_all_the_time_trips_nothing(valkey_rig: Rig, make: Make) -> None:
+    """By its owner, while six threads use it: what each was told is true."""
+    breaker = RedisCircuitBreaker(failure_threshold=1)
+    opened: list[Event] = []
+    breaker.add_observer(opened.append)
+    client = make(valkey_rig.port, breaker)
+    errors: list[Exception] = []
+    ending = threading.Event()
+    counts: dict[str, tuple[int, int]] = {}
+
+    def work(name: str) -> None:
+        certain = unknown = 0
+        while not ending.is_set():
+            try:
+                client.incr(name)
+                certain += 1
+                assert client.pipeline().set("a", 1).get("a").execute() == [True, b"1"]
+                assert client.get("never") is None
+            except OutcomeUnknown:
+                unknown += 1
+            except Exception as error:  # noqa: BLE001 - looked at below
+                errors.append(error)
+        counts[name] = certain, unknown
+
+    threads = [threading.Thread(target=work, args=(f"n{n}",)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(40):
+        time.sleep(0.02)
+        client.connection_pool.disconnect()
+    ending.set()
+    for thread in threads:
+        thread.join(5)
+        assert not thread.is_alive()
+    assert errors == []
+    assert opened == []
+    for name, (certain, unknown) in counts.items():
+        assert certain <= int(valkey_rig.admin.get(name)) <= certain + unknown

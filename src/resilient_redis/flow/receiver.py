@@ -132,6 +132,7 @@ class GuardedReceiver(GuardedSubscriber):
 
     def _lost(self, error: Exception) -> Steps[None]:
         """The replies to what is left of the batch will not come."""
+        dismissed = self._dismissed
         yield self._shut
         breaker = self.breaker
         everything, first = self._sent or (), self._first_unsettled()
@@ -148,7 +149,7 @@ class GuardedReceiver(GuardedSubscriber):
         idle_eof = self._reused and not self._next and not isinstance(error, TimeoutError)
         self._forget()
         self._replies = replies
-        if not is_outage(error):
+        if not is_outage(error) and not dismissed:
             raise error
         verdict = lost(rest, sent)
         blocked = isinstance(error, TimeoutError) and any(c.shape.blocking for c in rest)
@@ -158,7 +159,7 @@ class GuardedReceiver(GuardedSubscriber):
         if blocked and isinstance(verdict, Repeat):
             raise error  # it waited longer than socket_timeout, as in redis-py
         # The server may close an idle socket when it likes: the new one is the verdict.
-        if not idle_eof and not blocked:
+        if not idle_eof and not blocked and not dismissed:
             breaker.failure(self._era, error, max(at, self._cleared_at))
         if isinstance(verdict, Unknown):
             # A pop that has blocked, too: sent again by redis-py's retry, it would take out another

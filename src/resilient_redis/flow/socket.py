@@ -81,6 +81,7 @@ class GuardedSocket(SocketPort):
         self._loss: Sent | None = None  # what is known of the calls on a socket that was closed
         self._introduced = False  # on this socket, by `on_connect_check_health`
         self.asks_elsewhere = False  # a credential provider, in a handshake
+        self._dismissed = False  # this socket, by whoever owns the pool
         self._opening: Any = None  # redis-py's own traffic, which passes the guard by
         super().__init__(**kwargs)
         self.template = self.breaker.exclusively(partial(self._known_template, kwargs))
@@ -137,9 +138,12 @@ class GuardedSocket(SocketPort):
             # A pub/sub reader and a subscriber share a connection: one of them opens it.
             yield partial(self._opened_by_another, max(seconds, 0.001))
             return self._opening is None and self._usable()
-        era, self._outage = breaker.era, breaker.outages
+        era, self._outage, self._dismissed = breaker.era, breaker.outages, False
         error = yield from self._past_the_guard(self._connect_and_introduce, seconds)
         self._reused, self._tied, self._loss = False, Tie.NOT, None
+        if error is None and self._dismissed:
+            yield self._shut
+            return False
         if error is None:
             breaker.template = self.template  # with the password that is right now
             breaker.hurry()
@@ -163,6 +167,8 @@ class GuardedSocket(SocketPort):
         yield self._shut
         if isinstance(error, CredentialsFailed):
             raise error.error
+        if self._dismissed:
+            return  # it says nothing about the server
         if not is_outage(error):
             raise error
         self.breaker.failure(era, error, max(self._sent_at, self._cleared_at))

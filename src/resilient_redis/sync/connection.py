@@ -6,6 +6,7 @@ The healthy path is redis-py's own behind one attribute test (`breaker.live`). E
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -55,6 +56,7 @@ class GuardedConnection(SyncSocket):
             run(breaker.lock, self._submitting_to_subscription(calls))
             return
         self._delivered = 0
+        self._user = threading.get_ident()
         if self._losses:  # and only then the others
             self._losses = self._lost_replies = 0
             self._touched = ""

@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from ..core.guard import Sent
@@ -44,6 +45,7 @@ class SyncSocket(CachedSocket):
 
     def __init__(self, **kwargs: Any) -> None:
         self._broken_off = False  # not all bytes of what was sent were handed over
+        self._user = 0  # the thread that has sent
         self._patience = 0.0  # seconds that redis-py's own traffic may take without a reply
         super().__init__(**kwargs)
 
@@ -122,10 +124,10 @@ class SyncSocket(CachedSocket):
             self.disconnect()
             raise
         finally:
-            self._opening = None
-            opening.over.set()
             if self._sock is not None:
                 set_timeout(self, self._slice())
+            self._opening = None
+            opening.over.set()
         return None
 
     def _opened_by_another(self, seconds: float) -> None:
@@ -163,17 +165,48 @@ class SyncSocket(CachedSocket):
                 return False
         if self._sock is None:
             return False
-        there: bool = self._parser.can_read(timeout)  # what it raises, a pool takes as it is
+        try:
+            there: bool = self._parser.can_read(timeout)  # what it raises, a pool takes as it is
+        except (AttributeError, TypeError):
+            if self._sock is not None:
+                raise
+            return False  # whoever owns the pool has closed it meanwhile
         return there
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
+        told_why = args or kwargs or self._in_handshake()  # redis-py, where it closes it by itself
+        if told_why or not self.breaker.exclusively(self._dismiss):
+            self._close(*args, **kwargs)
+
+    def _dismiss(self) -> bool:
+        """Whoever owns the pool closes it. Whether there is nothing left to be done for that."""
+        self._dismissed = True
+        if self._opening is not None:
+            self._interrupt_opening()
+        elif self._sent is not None and self._is_of_another():
+            self._retire()  # who waits there is woken, and closes it
+        elif self._view is None:
+            super().disconnect()  # under the lock: its user opens it again only behind that
+        else:
+            return False  # the locks of a cache are not waited for here
+        return True
+
+    def _is_of_another(self) -> bool:
+        return os.getpid() == self.pid and self._user != threading.get_ident()
+
+    def __del__(self) -> None:
+        # As in redis-py. Nobody else has it: where garbage is collected no lock may be waited for.
+        with suppress(Exception):  # what cannot be closed is left to the interpreter
+            self._close()
+
+    def _close(self, *args: Any, **kwargs: Any) -> None:
         if self._sent is not None:
             self.breaker.exclusively(self._retire)
         super().disconnect(*args, **kwargs)
 
     def _shut(self) -> None:
-        self.disconnect()
+        self._close()
 
     def _abort(self, *, reset: bool) -> None:
         # Not the one that the child of a fork shares with its parent.
@@ -204,7 +237,7 @@ class SyncSocket(CachedSocket):
             # `read_response` finds the socket closed and decides.
             self.breaker.note_error(error)
             self._broken_off = not is_tls(sock)
-            self.disconnect()
+            self._close()
             self._broken_off = False
         except BaseException:
             self.disconnect()
