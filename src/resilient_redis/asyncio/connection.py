@@ -129,7 +129,7 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
 
     async def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
-        if not kwargs and not self._in_handshake():  # redis-py says why it closes one by itself
+        if not (args or kwargs or self._in_handshake()):  # redis-py says why, if it does it itself
             self._dismissed = True
         self._retire()
         if self._writer is not None:
