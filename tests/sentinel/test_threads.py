@@ -122,6 +122,9 @@ WAYS: dict[str, Callable[[Service], Any]] = {
     "bound class": lambda s: s.keep(
         s.sentinel.master_for(SERVICE, connection_class=GUARDED.bound_to(s.breaker))
     ),
+    "redis_class": lambda s: s.keep(
+        s.sentinel.master_for(SERVICE, redis_class=ResilientRedis, breaker=s.breaker)
+    ),
     "facade over a client": lambda s: facade(s, s.sentinel.master_for(SERVICE)),
     "facade over a derived class": lambda s: facade(
         s, s.sentinel.master_for(SERVICE, connection_class=derived())

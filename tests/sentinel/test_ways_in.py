@@ -58,6 +58,10 @@ def by_facade_over_a_pool(service: Service) -> Any:
     return ResilientRedis.from_pool(_pool(service), breaker=service.breaker)
 
 
+def by_redis_class(service: Service) -> Any:
+    return service.sentinel.master_for(SERVICE, redis_class=ResilientRedis, breaker=service.breaker)
+
+
 def by_facade_over_a_derived_class(service: Service) -> Any:
     service.breaker.take_client(service.sentinel.master_for(SERVICE, connection_class=Derived))
     return ResilientRedis(service.breaker)
@@ -72,6 +76,7 @@ def by_facade_over_a_derived_class(service: Service) -> Any:
         by_pool,
         by_facade_over_a_client,
         by_facade_over_a_pool,
+        by_redis_class,
         by_facade_over_a_derived_class,
     ],
 )

@@ -68,6 +68,20 @@ def by_facade_pool(rig: Rig) -> Made:
     return client, client.breaker
 
 
+def by_facade_over_a_pool_with_a_breaker(rig: Rig) -> Made:
+    breaker = RedisCircuitBreaker(recovery_timeout=0.2)
+    pool = ConnectionPool.from_url(rig.url, breaker=breaker)
+    return ResilientRedis.from_pool(pool), breaker
+
+
+def by_facade_over_a_guarded_pool(rig: Rig) -> Made:
+    breaker = RedisCircuitBreaker(recovery_timeout=0.2)
+    bound = ResilientConnection.bound_to(breaker)
+    return ResilientRedis.from_pool(
+        ConnectionPool.from_url(rig.url, connection_class=bound)
+    ), breaker
+
+
 def by_class_alone(rig: Rig) -> Made:
     """Nothing but the class: the breaker of the endpoint."""
     client = Redis.from_url(rig.url, connection_class=ResilientConnection)
@@ -82,6 +96,8 @@ WAYS: list[Callable[[Rig], Made]] = [
     by_blocking_pool,
     by_facade_arguments,
     by_facade_pool,
+    by_facade_over_a_pool_with_a_breaker,
+    by_facade_over_a_guarded_pool,
     by_class_alone,
 ]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ..errors import CommandRefused
 from ..seam.methods import is_command
-from ..seam.pools import pool_of
+from ..seam.pools import given_breaker, pool_of
 from .breaker import CircuitBreaker
 from .calls import Piped
 from .steps import Steps
@@ -83,8 +83,11 @@ class FacadeBase:
 
     @classmethod
     def from_pool(cls: type[_Self], connection_pool: Any, **options: Any) -> _Self:
-        """As `Redis.from_pool`; also takes the options of `RedisCircuitBreaker`, or `breaker=`."""
-        breaker, rest = cls._breaker_from(options.pop("breaker", None), options)
+        """As `Redis.from_pool`; also takes the options of `RedisCircuitBreaker`, or `breaker=`, or
+        the one that the pool was given (`master_for(…, redis_class=ResilientRedis, breaker=…)`).
+        """
+        given = options.pop("breaker", None) or given_breaker(connection_pool)
+        breaker, rest = cls._breaker_from(given, options)
         breaker.take_client(cls.client_class.from_pool(connection_pool, **rest))
         return cls(breaker)
 

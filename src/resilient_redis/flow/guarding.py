@@ -34,9 +34,6 @@ def guard_pool(client: Any, breaker: CircuitBreaker, ready: dict[type[Any], type
     if pool is None:
         return False
     if issubclass(pool.connection_class, GuardedSocket):
-        bound = pool.connection_class.bound_breaker
-        if (breaker_of(client) or bound or breaker) is not breaker:
-            raise ValueError("another breaker guards this client's connections already")
         connection_class = pool.connection_class
     else:
         stock = stock_class(pool.connection_class)
@@ -48,6 +45,8 @@ def guard_pool(client: Any, breaker: CircuitBreaker, ready: dict[type[Any], type
                 "the breaker of resilient_redis.asyncio for it, or that of resilient_redis"
             )
         connection_class = guarded_class(pool.connection_class, stock, ready)
+    if (breaker_of(client) or breaker) is not breaker:
+        raise ValueError("another breaker guards this client's connections already")
     breaker.bind(endpoint_of(pool.connection_kwargs))
     single = release_single_connection(client)
     replace_connections(pool, connection_class, breaker)

@@ -186,7 +186,13 @@ def _close(connection: Any) -> None:
 def breaker_of(client: Any) -> Any:
     """The breaker that guards the connections of `client`, if there is one."""
     pool = pool_of(client)
-    return None if pool is None else pool.connection_kwargs.get("breaker")
+    return None if pool is None else given_breaker(pool)
+
+
+def given_breaker(pool: Any) -> Any:
+    """The breaker that the connections of `pool` are given, or that their class is bound to."""
+    bound = getattr(pool.connection_class, "bound_breaker", None)
+    return pool.connection_kwargs.get("breaker") or bound
 
 
 def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
