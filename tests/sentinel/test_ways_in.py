@@ -163,6 +163,8 @@ def test_a_breaker_of_the_master_is_none_of_the_replicas() -> None:
     connection(deployment(1), breaker=breaker)
     with pytest.raises(ValueError, match=r"guards mymaster \(master\), not mymaster \(replicas\)"):
         connection(deployment(1), breaker=breaker, is_master=False)
+    with pytest.raises(ValueError, match=r"guards mymaster \(master\) of .*:1, not of .*:2: one"):
+        connection(deployment(2), breaker=breaker)
     with pytest.raises(ValueError, match="one breaker is one endpoint"):
         breaker.take_client(Redis(host="127.0.0.1", port=1))
 

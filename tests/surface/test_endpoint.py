@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio.connection import AbstractConnection
-from redis.credentials import UsernamePasswordCredentialProvider
+from redis.credentials import CredentialProvider, UsernamePasswordCredentialProvider
 
 from tests.contract.helpers import CLOSED, OPEN, SECRET, recovered, until
 from tests.support.flavours import (
@@ -69,6 +69,41 @@ def test_another_endpoint_or_user_is_a_value_error(what: str) -> None:
     with pytest.raises(ValueError, match="one breaker is one endpoint and one user") as raised:
         made(breaker=breaker, **options)
     assert "127.0.0.1:1" in str(raised.value)
+    assert "pa55word" not in str(raised.value)
+
+
+class Anonymous(CredentialProvider):
+    """Whom it names nobody knows before it is asked."""
+
+    def get_credentials(self) -> tuple[str, str]:
+        return "somebody", "pa55word"
+
+    def __repr__(self) -> str:
+        return "pa55word"
+
+
+@pytest.mark.parametrize(
+    "options,words",
+    [
+        ({"username": "bob"}, "guards 127.0.0.1:1 as alice, not as bob: "),
+        ({}, "guards 127.0.0.1:1 as alice, not as default: "),
+        (
+            {"credential_provider": UsernamePasswordCredentialProvider("bob", "pa55word")},
+            "guards 127.0.0.1:1 as alice, not as bob: ",
+        ),
+        (
+            {"credential_provider": Anonymous()},
+            "guards 127.0.0.1:1 as alice, not as the user of Anonymous: ",
+        ),
+    ],
+)
+def test_where_only_the_user_is_another_the_error_says_so(
+    options: dict[str, Any], words: str
+) -> None:
+    breaker = RedisCircuitBreaker()
+    connection(breaker=breaker, username="alice", password="pa55word")
+    with pytest.raises(ValueError, match=words) as raised:
+        connection(breaker=breaker, **options)
     assert "pa55word" not in str(raised.value)
 
 

@@ -16,7 +16,7 @@ from ..drain import Drain
 from ..journal import Journal
 from ..observers import logger
 from ..policy import Policy
-from ..seam.pools import breaker_of
+from ..seam.pools import breaker_of, told_apart
 from ..settings import Settings
 from ..snapshot import DeadLetter, Snapshot
 from .background import Background, is_over
@@ -155,9 +155,9 @@ class CircuitBreaker(Background):
         if self._endpoint is None:
             self._endpoint = endpoint
         elif self._endpoint != endpoint:
+            mine, other = told_apart(self._endpoint, endpoint)
             raise ValueError(
-                f"this breaker guards {self._endpoint[0]}, not {endpoint[0]}: "
-                "one breaker is one endpoint and one user"
+                f"this breaker guards {mine}, not {other}: one breaker is one endpoint and one user"
             )
 
     def begin_anew(self) -> None:

@@ -210,6 +210,21 @@ def endpoint_of(kwargs: dict[str, Any]) -> tuple[Any, ...]:
     return (f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}", user)
 
 
+def told_apart(one: tuple[Any, ...], other: tuple[Any, ...]) -> tuple[str, str]:
+    """Two endpoints in words that differ."""
+    place, user = one[:2]
+    if place != other[0]:
+        return place, other[0]
+    if user != other[1]:
+        return f"{place} as {_named(user)}", f"as {_named(other[1])}"
+    return f"{place} of {', '.join(one[2])}", f"of {', '.join(other[2])}"
+
+
+def _named(user: Any) -> str:
+    """A provider of credentials without a name may show its secrets in its own words."""
+    return user if isinstance(user, str) else f"the user of {type(user).__name__}"
+
+
 def sentinels_of(pool: Any) -> tuple[str, ...]:
     """Where the sentinels are that a Sentinel pool asks, in an order of their own: redis-py moves
     the one that has answered to the front.
