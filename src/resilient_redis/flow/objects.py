@@ -49,7 +49,8 @@ class ObjectGuard:
         self._wait = wait or (lambda: breaker.recovery_timeout)
         self._made: StandIn | None = None
         self._replayer = Replayer(breaker, client)
-        self.replaying: Any = None  # what `spawn` has returned
+        self.replaying: Any = None  # what `beside` has returned
+        self._ending = False  # the interpreter ends: no replay begins any more
 
     @property
     def _stand_in(self) -> StandIn:
@@ -136,7 +137,7 @@ class ObjectGuard:
             if isinstance(decision, Refuse):
                 raise refusal(breaker, decision)
             if isinstance(decision, AwaitDrain):
-                if self._replayer.rests:
+                if self._replayer.rests or self._ending:
                     until = breaker.clock()  # no use in waiting
                 continue
             if isinstance(decision, Send) or decision.steps[0] is Step.SEND:
@@ -232,6 +233,7 @@ class ObjectGuard:
                 return False
             replaying = breaker.beside(self._replayer.run(permit), "replay")
             if replaying is None:
+                self._ending = True
                 if permit is not None:
                     breaker.give_back(permit, False)
                 return False

@@ -181,7 +181,8 @@ class StandIn:
         """
         self._take = take
         try:
-            with _SILENCING, warnings.catch_warnings():
+            # Named: by itself it looks into `sys.modules`, which is empty as the process ends.
+            with _SILENCING, warnings.catch_warnings(module=warnings):
                 # That a method is deprecated is for the user's own client to say.
                 warnings.simplefilter("ignore")
                 result = getattr(self, method_name)(*args, **kwargs)
@@ -190,7 +191,9 @@ class StandIn:
             self._take = None
 
 
-# `catch_warnings` is of the whole process: two threads in it would leave it silent for ever.
+# `catch_warnings` is of the whole process: two threads in it would leave it silent for ever. Where
+# gevent patches `threading` after this, it is one thread's for all greenlets, and shuts none of them
+# out; nor need it, as nothing in it waits.
 _SILENCING = threading.RLock()
 
 
