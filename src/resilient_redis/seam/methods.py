@@ -192,8 +192,8 @@ class StandIn:
 
 
 # `catch_warnings` is of the whole process: two threads in it would leave it silent for ever. Where
-# gevent patches `threading` after this, it is one thread's for all greenlets, and shuts none of them
-# out; nor need it, as nothing in it waits.
+# gevent patches `threading` after this, it is one thread's for all greenlets, and shuts none
+# of them out; nor need it, as nothing in it waits.
 _SILENCING = threading.RLock()
 
 
