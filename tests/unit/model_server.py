@@ -34,6 +34,7 @@ class ModelServer:
         self.forbidden: set[bytes] = set()  # names of commands, or keys
         self.held: str | None = None  # OOM or READONLY
         self.unix_ms = 1_000_000
+        self.policy = b"noeviction"
 
     def connect(self) -> Client:
         client = Client()
@@ -89,6 +90,8 @@ class ModelServer:
         slot = (client.db, args[1]) if len(args) > 1 else (client.db, b"")
         if name == b"TIME":
             return [b"%d" % (self.unix_ms // 1000), b"%d" % (self.unix_ms % 1000 * 1000)]
+        if name == b"INFO":
+            return b"# Memory\r\nmaxmemory:9\r\nmaxmemory_policy:%b\r\n" % self.policy
         if name == b"SELECT":
             client.db = int(args[1])
             return b"OK"

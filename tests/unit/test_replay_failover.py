@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from resilient_redis.core.replay import Replay
+from resilient_redis.core.watermark import may_evict
 from resilient_redis.journal import MemoryJournal
 from tests.unit.model_server import ModelServer
 from tests.unit.test_replay import Heard, Lost, W, write
@@ -85,6 +86,46 @@ def test_a_promoted_replica_that_has_the_batch() -> None:
     new = replica_of(old)
     assert queue.run(new, "new") is None
     assert new.data[0, b"l"] == [b"1", b"2", b"3"]
+
+
+EVICTS = b"allkeys-random"
+
+
+@pytest.mark.parametrize("when", ["before the failover", "after it"])
+def test_where_w_may_be_evicted_its_absence_tells_nothing(when: str) -> None:
+    """The replica has the batch and W; then W is evicted, by the old master or the new one. Sent
+    again, the first write would be applied twice.
+    """
+    queue, old = Queue(), ModelServer()
+    if when == "before the failover":
+        old.policy = EVICTS
+    with pytest.raises(Lost):
+        queue.run(old, "old", dies_after=b"RPUSH")
+    new = replica_of(old)
+    new.policy = b"volatile-lru" if when == "before the failover" else EVICTS
+    del new.data[0, W]
+    assert queue.run(new, "new") is None
+    assert new.data[0, b"l"] == [b"1", b"2", b"3"]
+    assert queue.heard.letters == {1: "watermark"}
+
+
+def test_where_nobody_says_it_w_may_be_evicted() -> None:
+    queue, old = Queue(), ModelServer()
+    old.forbidden.add(b"INFO")
+    with pytest.raises(Lost):
+        queue.run(old, "old", dies_after=b"RPUSH")
+    new = replica_of(old)
+    del new.data[0, W]
+    assert queue.run(new, "new") is None
+    assert new.data[0, b"l"] == [b"1", b"2", b"3"]
+    assert queue.heard.letters == {1: "watermark"}
+
+
+def test_a_key_without_a_ttl_is_evicted_where_all_may_be() -> None:
+    info = b"maxmemory_policy:%b\r\n"
+    assert not any(may_evict(info % p) for p in (b"noeviction", b"volatile-ttl"))
+    assert all(may_evict(x) for x in (info % b"allkeys-lru", info % b"new", b"", None))
+    assert not may_evict("maxmemory:0\r\nmaxmemory_policy:noeviction\r\n")
 
 
 def test_what_a_promoted_replica_lacks_of_the_confirmed_is_lost_and_said() -> None:

@@ -38,7 +38,7 @@ from .marking import Marking
 from .premise import Premises
 from .rights import Mode
 from .servertime import ServerTime
-from .watermark import Mark, read_mark
+from .watermark import Mark, may_evict, read_mark
 from .wire import pack
 
 
@@ -73,6 +73,7 @@ class Replay(Marking):
         self._tried = confirmed  # all up to here was sent once, on some connection
         self._before = confirmed  # all up to here was sent on an earlier connection
         self._server = ""  # to which it was sent
+        self._evicts = False  # and which may drop W by itself
         self._aside: dict[int, tuple[str, ReplyError | None]] = {}
         self._in_flight: Batch | None = None
         self._last: tuple[Batch, Replies] | None = None  # is in, and not settled yet
@@ -122,8 +123,9 @@ class Replay(Marking):
         """Another server is the master now. False where it is none.
 
         A replica that was promoted has the beginning of what its master did, in order: where it has
-        no W, it has nothing of what followed W either, and nothing is in doubt. Of one that is not
-        promoted (a sentinel may be behind) nothing can be concluded, for it may still be behind.
+        no W, it has nothing of what followed W either, and nothing is in doubt; unless one of the
+        two has evicted it. Of one that is not promoted (a sentinel may be behind) nothing can be
+        concluded, for it may still be behind.
         """
         if self._marks:
             (reply,) = yield Exchange(pack((b"DEL", self._watermark + b":moved")), 1)
@@ -131,8 +133,12 @@ class Replay(Marking):
             if isinstance(reply, ReplyError) and reply.code in HOLDING:
                 self.held = reply.code
                 return False
-        self._server = server
-        self._tried = self._before = self._confirmed
+        (info,) = yield Exchange(pack((b"INFO", b"memory")), 1)
+        available(info)
+        self._server, evicted = server, self._evicts
+        self._evicts = may_evict(info)
+        if not (evicted or self._evicts):
+            self._tried = self._before = self._confirmed
         return True
 
     # -- where the server stands ----------------------------------------------------------

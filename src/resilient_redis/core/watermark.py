@@ -33,6 +33,15 @@ class Mark(NamedTuple):
         return b"%b:%d" % (self.session, self.seq)
 
 
+def may_evict(info: Any) -> bool:
+    """Whether a server that says `info` to INFO memory may drop a key without a TTL, as W is, when
+    it is out of memory. One that does not say so may.
+    """
+    text = info.decode() if isinstance(info, bytes) else str(info)
+    said = dict(line.partition(":")[::2] for line in text.splitlines())
+    return not said.get("maxmemory_policy", "").startswith(("noeviction", "volatile-"))
+
+
 def read_mark(value: Any, session: bytes) -> Mark | None:
     """The mark in W's value, if this session wrote it."""
     if isinstance(value, str):
