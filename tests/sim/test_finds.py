@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
+import pytest
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -124,3 +126,40 @@ def test_a_first_connection_reads_from_a_server_that_takes_no_writes() -> None:
         w.check(w.breaker.rights_known, "asked again")
 
     ends_well(scenario)
+
+
+@pytest.mark.parametrize("readers", [0, 1, 10])
+def test_who_waits_for_the_server_is_not_kept_from_it_for_as_long_as_it_was_away(
+    readers: int,
+) -> None:
+    """With the defaults the wait between two probes has grown to 3.2 s or more after 7 s, and so
+    long, at most, the server was back and nobody knew. Traffic asks for a probe every 0.5 s; more
+    of it asks for no more. Without traffic the wait grows as before.
+    """
+
+    async def scenario(w: World) -> None:
+        await w.outage()
+        began, live = w.loop.time(), list[float]()
+        probes = w.breaker.counters["probes"]
+
+        async def reader() -> None:
+            for _ in range(2000):
+                if await w.client.get("warm") is not None:
+                    live.append(w.loop.time())
+                    return
+                await asyncio.sleep(0.01)
+
+        reading = [w.loop.create_task(reader()) for _ in range(readers)]
+        await asyncio.sleep(7.0)
+        in_it = w.breaker.counters["probes"] - probes
+        w.back()
+        back = w.loop.time()
+        if reading:
+            await asyncio.wait(reading)
+            w.check(max(live) - back < 0.6, f"known after {max(live) - back:.2f} s")
+            w.check(12 <= in_it <= 20, f"{in_it} probes in {back - began:.1f} s")
+        else:
+            w.check(in_it <= 9, f"{in_it} probes in {back - began:.1f} s")
+
+    found = run(partial(World, recovery_timeout=10.0), scenario, 0, Cut())
+    assert not found.wrong, "\n".join(found.wrong)

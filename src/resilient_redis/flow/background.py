@@ -32,6 +32,7 @@ class Background(Flavour):
         self._recovery: Any = None  # what `beside` has returned
         self._hang_check: Any = None
         self._hurried = False  # the next probe is wanted now
+        self._rests_since = 0.0  # the recovery, between two
         self._closed = False  # nothing of it may begin
         self._answers = 0
 
@@ -49,7 +50,7 @@ class Background(Flavour):
 
     def resting(self, seconds: float) -> Wait:
         """A wait between two probes; `hurry` ends it."""
-        self._hurried = False
+        self._hurried, self._rests_since = False, self.clock()
         return partial(self.wait_until, lambda: self._hurried or self._closed, seconds)
 
     def sleeping(self, seconds: float) -> Wait:

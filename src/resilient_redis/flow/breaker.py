@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from .socket import GuardedSocket
 
 
+#: Seconds between two probes at most, while commands come that are answered here. However many: the
+#: recovery alone probes, and one probe at a time.
+IN_DEMAND = 0.5
+
+
 class CircuitBreaker(Background):
     """A circuit breaker for one Redis endpoint and one user, shared by all its connections.
 
@@ -37,8 +42,8 @@ class CircuitBreaker(Background):
     object with redis-py's methods (fakeredis, a mock, another client) is guarded by `execute`.
     `failure_threshold` (default 5): consecutive failed sockets that open it, at least 1.
     `recovery_timeout` (10.0 s): the longest wait between two probes while open; the first comes
-    after about 50 ms, and the wait doubles. Over any other object the probe is the first call after
-    it. `policy` (`Policy.cache()`): which keys and commands
+    after about 50 ms, and the wait doubles, while commands come up to 0.5 s. Over any other object
+    the probe is the first call after it. `policy` (`Policy.cache()`): which keys and commands
     get which answer. `journal` (a new `MemoryJournal()`): where acknowledged writes wait.
     `deadline` (1.0 s): how long a caller waits at most for a server that does not answer.
     `probe_timeout` (1.0 s): how long a probe may take. `drain_wait` (1.0 s): how long a command
@@ -231,8 +236,12 @@ class CircuitBreaker(Background):
 
     def _start_recovery(self) -> None:
         wanted = self.busy and not self._closed and self.object is None
-        if wanted and self.adopt() and is_over(self._recovery):
+        if not wanted or not self.adopt():
+            return
+        if is_over(self._recovery):
             self._recovery = self.beside(recover(self), "recovery")
+        elif not self._paced and not self.closed and self.clock() - self._rests_since > IN_DEMAND:
+            self.hurry()
 
     def opening_link(self) -> Steps[LinkBase]:
         """A link to a server that answers."""
