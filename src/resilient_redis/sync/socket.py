@@ -124,10 +124,12 @@ class SyncSocket(CachedSocket):
             self.disconnect()
             raise
         finally:
-            if self._sock is not None:
-                set_timeout(self, self._slice())
-            self._opening = None
-            opening.over.set()
+            try:
+                if self._sock is not None:
+                    set_timeout(self, self._slice())
+            finally:  # behind that: who closes it now does not get in between
+                self._opening = None
+                opening.over.set()
         return None
 
     def _opened_by_another(self, seconds: float) -> None:
