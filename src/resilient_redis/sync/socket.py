@@ -8,6 +8,7 @@ import builtins
 import math
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -177,8 +178,9 @@ class SyncSocket(CachedSocket):
 
     def disconnect(self, *args: Any, **kwargs: Any) -> None:
         """As in redis-py; a socket with unanswered calls is aborted, so that none is sent later."""
-        told_why = args or kwargs or self._in_handshake()  # redis-py, where it closes it by itself
-        if told_why or not self.breaker.exclusively(self._dismiss):
+        alone = args or kwargs or self._in_handshake()  # redis-py says why it closes one by itself
+        # As the process ends, a thread that is no more may have the lock for ever.
+        if alone or sys.is_finalizing() or not self.breaker.exclusively(self._dismiss):
             self._close(*args, **kwargs)
 
     def _dismiss(self) -> bool:
