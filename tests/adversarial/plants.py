@@ -457,8 +457,8 @@ PLANTS: tuple[Plant, ...] = (
         "another breaker takes over",
         "one client, one breaker",
         GUARDING,
-        "        if (breaker_of(client) or bound or breaker) is not breaker:",
-        "        if False:",
+        "    if (breaker_of(client) or breaker) is not breaker:",
+        "    if False:",
     ),
     plant(
         "the fast path does not look again",

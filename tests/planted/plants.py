@@ -420,8 +420,8 @@ PLANTS = [
         "the end of an idle socket is counted",
         "EOF on an idle pooled socket is no failure.",
         "flow/receiver.py",
-        "        if not idle_eof:\n            breaker.failure(",
-        "        if True:\n            breaker.failure(",
+        "        if not idle_eof and not blocked and not dismissed:\n            breaker.failure(",
+        "        if not blocked and not dismissed:\n            breaker.failure(",
         (NO_OUTAGE + "test_idle_sockets_that_the_server_closed[valkey-50-guarded]",),
     ),
     Plant(
