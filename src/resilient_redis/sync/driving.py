@@ -108,7 +108,8 @@ class Lock:
             while (event := self._next()) is not None:
                 self._tell(event)
         finally:
-            self._teller = _nobody
+            # Not `self._teller`: that may be somebody else by now. A traceback keeps our locals.
+            del me
 
     def _next(self) -> Event | None:
         with self.held:
