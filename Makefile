@@ -10,7 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test check bench soak full lint format types cost matrix transparency clean
+.PHONY: help demo test check bench soak full lint format types cost matrix free-threaded \
+	transparency clean
 
 help:
 	@echo 'make demo    an outage of a real server, live, with a verdict (ARGS="--plain" etc. go to it)'
@@ -20,6 +21,7 @@ help:
 	@echo 'make soak    random faults against real servers (SECONDS=60 on each, SERVER=both, FLAVOUR=threads)'
 	@echo 'make full    ten times the simulations and the soak of CI, more failovers: half an hour'
 	@echo 'make matrix  a selection of the tests on each Python, redis-py and server (ARGS="--all" etc.)'
+	@echo 'make free-threaded   the tests of threads, and their soak, on a Python without its lock'
 	@echo 'make transparency    redis-py'"'"'s own tests with the guard put in (REDIS_PY_TESTS=a checkout)'
 	@echo 'make cost    only the healthy-cost gate; UPDATE=1 stores the new figure'
 	@echo 'make lint, make types, make format, make clean'
@@ -63,9 +65,11 @@ soak: $(STAMP)
 full: $(STAMP)
 	SIM_RUNS=20000 CORE_SCHEDULES=200000 CANCEL_SEEDS=10 $(BIN)/python -m pytest -s tests/sim $(ARGS)
 	SENTINEL_KILLS=5 $(BIN)/python -m pytest -s tests/sentinel/test_kills.py
-	PREEMPTIONS=2 $(BIN)/python -m pytest -s tests/sync/test_interleavings.py --timeout 600
+	ALL_WORLDS=1 $(BIN)/python -m pytest -s tests/sync/test_interleavings.py \
+		tests/sync/test_exploring.py --timeout 900
 	$(BIN)/python -m tests.soak --seconds 340 --server $(SERVER)
 	$(BIN)/python -m tests.soak --flavour threads --seconds 100 --server $(SERVER)
+	FREE_THREADED='$(FREE_THREADED)' $(BIN)/python -m tests.matrix.free_threaded
 
 lint: $(STAMP)
 	$(BIN)/ruff check
@@ -84,6 +88,10 @@ cost: $(STAMP)
 # Its environments are in .venv-matrix. `--fast` is part of `check`.
 matrix: $(STAMP)
 	$(BIN)/python -m tests.matrix $(ARGS)
+
+# Skipped, loudly, where there is none; FREE_THREADED=/path/to/python3.13t takes that one.
+free-threaded: $(STAMP)
+	FREE_THREADED='$(FREE_THREADED)' $(BIN)/python -m tests.matrix.free_threaded
 
 # Skipped, loudly, where REDIS_PY_TESTS does not name a checkout of redis-py.
 transparency: $(STAMP)

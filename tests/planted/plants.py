@@ -23,6 +23,7 @@ OUTAGE = "tests/contract/test_write_outage.py::"
 RECEIPT = "tests/unit/test_receipt.py::"
 RECOVERY = "tests/contract/test_recovery.py::"
 REPLAY = "tests/unit/test_replay.py::"
+THREADS = "tests/sync/test_interleavings.py::"
 UNKNOWN = "tests/contract/test_unknown.py::"
 
 PLANTS = [
@@ -729,5 +730,83 @@ PLANTS = [
         "    proxy._cache_lock = proxy._pool_lock = nullcontext()\n",
         "",
         (CACHING + "test_closing_does_not_wait_for_who_waits",),
+    ),
+    # -- among threads ------------------------------------------------------------------------
+    Plant(
+        "no second look behind what is on the wire",
+        "A write that is sent as the breaker opens is seen by who opens it, or sees that.",
+        "sync/connection.py",
+        "            if breaker.live and self._outage == breaker.outages:  # type: ignore",
+        "            if True:  # type: ignore",
+        (THREADS + "test_a_healthy_write_and_the_fence",),
+    ),
+    Plant(
+        "what is on the wire is told after the second look",
+        "Who opens the breaker, or is about to put up the fence, knows of each write on the wire.",
+        "sync/connection.py",
+        "                self._write(chunks)\n                if special",
+        "                sent, self._sent = self._sent, None\n                self._write(chunks)\n"
+        "                self._sent = sent\n                if special",
+        (THREADS + "test_a_healthy_write_and_the_fence",),
+    ),
+    Plant(
+        "the gate opens in another step than the last look at the journal",
+        "No gate opens before entries.",
+        "flow/recovery.py",
+        "    breaker.drain.finish()\n",
+        "    yield breaker.breathe\n    breaker.drain.finish()\n",
+        (THREADS + "test_an_append_and_the_gate",),
+    ),
+    Plant(
+        "a recovery is still there when it has looked for the last time",
+        "Who opens the breaker as a recovery ends begins another.",
+        "sync/driving.py",
+        "        return self._over or not self.thread.is_alive()\n",
+        "        return not self.thread.is_alive()\n",
+        (THREADS + "test_a_recovery_that_ends_and_a_trip",),
+    ),
+    Plant(
+        "a change between the decision to wait and the wait is not seen",
+        "No wakeup is lost.",
+        "flow/background.py",
+        "        return partial(self.wait_until, lambda: self.changes != before, seconds)\n",
+        "        return lambda: self.wait_until(\n"
+        "            lambda before=self.changes: self.changes != before, seconds\n"
+        "        )\n",
+        (THREADS + "test_an_append_and_the_gate",),
+    ),
+    Plant(
+        "a receipt that is settled as somebody begins to wait",
+        "Who waits for a receipt is told.",
+        "receipt.py",
+        "        self._listeners.append(listener)\n        if self._result is not None:\n"
+        "            listener()\n",
+        "        if self._result is not None:\n            listener()\n        else:\n"
+        "            self._listeners.append(listener)\n",
+        (THREADS + "test_a_receipt_is_told",),
+    ),
+    Plant(
+        "the lock is held while a step waits",
+        "Nobody holds the lock at I/O.",
+        "sync/driving.py",
+        "                value = wait()\n",
+        "                with held:\n                    value = wait()\n",
+        (THREADS + "test_a_write_and_the_recovery",),
+    ),
+    Plant(
+        "observers are told under the lock",
+        "Nobody holds the lock before an observer.",
+        "sync/driving.py",
+        "        if not self._events or self.held._is_owned():\n",
+        "        if not self._events:\n",
+        (THREADS + "test_telling_of_a_drill_and_a_trip",),
+    ),
+    Plant(
+        "who has told takes his successor's claim away",
+        "Observers hear of one thing at a time, in order.",
+        "sync/driving.py",
+        "            del me\n",
+        "            self._teller = _nobody\n",
+        (THREADS + "test_telling_as_another_has_just_told",),
     ),
 ]

@@ -1,19 +1,22 @@
-"""Every interleaving of a few short operations, each in a thread of which one runs at a time.
+"""Threads of which one runs at a time, and the locks that they take meanwhile.
 
-A thread may be stopped before it takes a lock, before it does I/O, before an observer is told, and
-at each line of the code that is named in `TRACED`: what the healthy path does without the lock.
-All schedules with up to so many *preemptions* (a thread is stopped that could go on) are run, one
-after the other; more of them hardly ever find more (Musuvathi and Qadeer, "Iterative context
-bounding", PLDI 2007).
+Another may run at each *point*: before a lock is taken, before I/O, before an observer is told,
+and before each access that `sharing` has found to need one. There is no time: who waits goes on
+when he is told to, and a wait that nobody ends is a lost wakeup.
 """
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable
-from types import CodeType, FrameType
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from .exploring import Explorer, Redundant, explore
+from .sharing import Places, Sharing, Thread, telling
+
+#: Seconds: a pause between two attempts, and no wait for something.
+SHORT = 0.1
+Works = tuple[tuple[str, Callable[[], None]], ...]
 
 
 class Stuck(AssertionError):
@@ -24,145 +27,221 @@ class Ended(BaseException):
     """Of a thread whose schedule is given up."""
 
 
-class Task:
+class Task(Thread):
     """One operation in its thread."""
 
-    def __init__(self, name: str, work: Callable[[], None]) -> None:
-        self.name = name
+    def __init__(self, number: int, name: str, work: Callable[[], None], run: Scheduler) -> None:
+        super().__init__(number, name, run.sharing.places, run.point)
         self.work = work
         self.go = threading.Semaphore(0)
         self.ready: Callable[[], bool] = lambda: True
         self.done = False
-        self.error: BaseException | None = None
+        self.section: int | None = None  # where the locked section began that it is in
+        self.piece_section: int | None = None  # that its piece is part of
 
 
 class Scheduler:
-    """One schedule: `choices` says who goes on at each step, 0 is who just ran, if he can."""
+    """One schedule."""
 
-    def __init__(self, choices: list[int], traced: frozenset[CodeType]) -> None:
-        self._choices = choices
-        self._traced = traced
-        self._control = threading.Semaphore(0)
-        self._tasks: list[Task] = []
-        self._by_thread: dict[int, Task] = {}
-        self._ending = False
-        #: Asked while all stand still.
-        self.invariant: Callable[[], None] = lambda: None
-        #: Of each step: how many could go on, and whether another choice preempts.
-        self.steps: list[tuple[int, bool]] = []
+    def __init__(self, explorer: Explorer, places: Places) -> None:
+        self.sharing = Sharing(places)
+        self.steps = 0
         self.story: list[str] = []
+        #: Asked as the lock is let go, where something of `watched`, all that it reads, is new.
+        self.invariant: Callable[[], None] = lambda: None
+        self.watched = 0
+        self._explorer = explorer
+        self._over = threading.Semaphore(0)
+        self._tasks: list[Task] = []
+        self._running: Task | None = None
+        self._failure: BaseException | None = None
+
+    @property
+    def others_are_done(self) -> bool:
+        """One is left, who is asked for."""
+        return sum(not task.done for task in self._tasks) <= 1
+
+    @property
+    def task(self) -> Task | None:
+        """The one that calls this."""
+        found = self.sharing.threads.get(threading.get_ident())
+        return found if isinstance(found, Task) else None
 
     # -- in a thread --------------------------------------------------------------------------
 
     def point(self, what: str, ready: Callable[[], bool] = lambda: True) -> None:
         """Another may run here. Goes on when `ready`."""
-        task = self._by_thread.get(threading.get_ident())
+        task = self.task
         if task is None:
             assert ready(), what  # before or after the schedule
             return
+        if self._failure is not None:
+            raise Ended
         task.ready = ready
         self.story.append(f"{task.name}: {what}")
-        self._control.release()
-        task.go.acquire()
-        if self._ending:
+        self._end_piece(task)
+        self._hand_on(task)
+
+    def _end_piece(self, task: Task) -> None:
+        footprint = task.end_of_piece()
+        if task.piece_section is not None:
+            whole = task.piece_section == self.steps - 1 and task.section is None
+            bit = self.sharing.places.bit(("the lock", ""))
+            reads, writes, adds = footprint
+            # See `exploring`: one that has been torn may not be entered.
+            footprint = type(footprint)(
+                reads | (bit if whole else 0), writes | (0 if whole else bit), adds
+            )
+        self._explorer.ran(self.steps - 1, footprint, task.piece_section)
+        task.piece_section = task.section
+
+    def _hand_on(self, task: Task | None) -> None:
+        """Chooses who goes on, and lets it."""
+        try:
+            chosen = self._choose(task)
+        except BaseException as failure:  # noqa: BLE001 - told by `run`
+            self._failure = self._failure or failure
+            chosen = None
+        if chosen is None:
+            self._over.release()
+        elif chosen is not task:
+            chosen.go.release()
+        if task is not None and not task.done and chosen is not task:
+            task.go.acquire()
+        if task is not None and not task.done and self._failure is not None:
             raise Ended
 
-    def _trace(self, frame: FrameType, event: str, _: Any) -> Any:
-        if frame.f_code not in self._traced:
+    def _choose(self, last: Task | None) -> Task | None:
+        left = [task for task in self._tasks if not task.done]
+        if not left or self._failure is not None:
             return None
-        if event == "line":
-            self.point(f"{frame.f_code.co_name}:{frame.f_lineno}")
-        return self._trace
+        able = tuple(task.number for task in left if task.ready())
+        if not able:
+            raise Stuck(f"{[task.name for task in left]} wait for ever")
+        before = last.number if last in left else None
+        chosen = self._tasks[self._explorer.choose(self.steps, able, before)]
+        self.steps += 1
+        assert self.steps < 5000, "it comes to no end"
+        return chosen
 
     def _body(self, task: Task) -> None:
-        self._by_thread[threading.get_ident()] = task
+        self.sharing.threads[threading.get_ident()] = task
         task.go.acquire()
         try:
-            sys.settrace(self._trace)
-            task.work()
+            if self._failure is None:
+                task.work()
+                self._end_piece(task)
         except Ended:
             pass
-        except BaseException as error:  # noqa: BLE001 - told by `run`
-            task.error = error
+        except BaseException as failure:  # noqa: BLE001 - told by `run`
+            self._failure = self._failure or failure
         finally:
-            sys.settrace(None)
             task.done = True
-            self._control.release()
+            self._hand_on(task)
+
+    def took_lock(self) -> None:
+        if (task := self.task) is not None:
+            task.settle()
+            task.depth += 1
+            task.struck = False
+            task.changed = 0
+            task.section = task.piece_section = self.steps - 1
+
+    def left_lock(self) -> None:
+        if (task := self.task) is not None:
+            task.settle()
+            if self._failure is None and task.changed & self.watched:
+                self.invariant()
+            task.depth -= 1
+            task.section = None
+
+    @contextmanager
+    def adding(self) -> Iterator[None]:
+        """What is written in here makes no difference to who writes there in the same way."""
+        task = self.task
+        before = task is not None and task.adding
+        if task is not None:
+            task.adding = True
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.adding = before
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """No points in here."""
+        task = self.task
+        if task is not None:
+            task.quiet += 1
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.quiet -= 1
 
     # -- the schedule -------------------------------------------------------------------------
 
     def run(self, *works: tuple[str, Callable[[], None]]) -> None:
-        self._tasks = [Task(*work) for work in works]
+        self._tasks = [Task(number, *work, self) for number, work in enumerate(works)]
         threads = [threading.Thread(target=self._body, args=(task,)) for task in self._tasks]
         for thread in threads:
             thread.start()
-        try:
-            self._go()
-        finally:
-            self._ending = True
-            for task, thread in zip(self._tasks, threads, strict=True):
-                while not task.done:
-                    task.go.release()
-                    self._control.acquire()
-                thread.join()
-        for task in self._tasks:
-            if task.error is not None:
-                raise task.error
-
-    def _go(self) -> None:
-        last: Task | None = None
-        while left := [task for task in self._tasks if not task.done]:
-            self.invariant()
-            able = [task for task in left if task.ready()]
-            if not able:
-                raise Stuck(f"{[task.name for task in left]} wait for ever")
-            goes_on = last in able
-            if goes_on:
-                able.sort(key=lambda task: task is not last)
-            at = len(self.steps)
-            chosen = self._choices[at] if at < len(self._choices) else 0
-            self.steps.append((len(able), goes_on))
-            last = able[chosen]
-            last.go.release()
-            self._control.acquire()
-            assert len(self.steps) < 5000, "it comes to no end"
+        self._hand_on(None)
+        self._over.acquire()
+        for task, thread in zip(self._tasks, threads, strict=True):
+            task.go.release()
+            thread.join()
+        self.sharing.threads.clear()
+        if self._failure is not None:
+            raise self._failure
 
 
 def all_schedules(
-    once: Callable[[Scheduler], None], preemptions: int, traced: frozenset[CodeType]
-) -> int:
-    """Runs `once` with each schedule; returns how many there were."""
-    choices: list[int] = []
-    count = 0
-    while True:
-        scheduler = Scheduler(choices, traced)
+    once: Callable[[Scheduler], None],
+    threads: int,
+    *,
+    reduced: bool = True,
+    preemptions: int | None = None,
+) -> tuple[int, int]:
+    """Runs `once` with each schedule; see `explore`."""
+    places = Places(everywhere=not reduced)
+    warm = False  # what is kept for all worlds is made in the first
+
+    def run(explorer: Explorer) -> int:
+        scheduler = Scheduler(explorer, places)
         try:
-            once(scheduler)
+            with telling(scheduler.sharing):
+                once(scheduler)
         except BaseException as error:
-            error.args = (f"{error}\nschedule {choices}:\n" + "\n".join(scheduler.story),)
+            if places.grown:
+                raise Again from error
+            if not isinstance(error, Redundant):
+                error.args = (f"{error}\nschedule:\n" + "\n".join(scheduler.story),)
             raise
-        count += 1
-        choices += [0] * (len(scheduler.steps) - len(choices))
-        used = [
-            chosen > 0 and goes_on
-            for chosen, (_, goes_on) in zip(choices, scheduler.steps, strict=True)
-        ]
-        for at in range(len(choices) - 1, -1, -1):
-            able, goes_on = scheduler.steps[at]
-            if choices[at] + 1 < able and sum(used[:at]) + goes_on <= preemptions:
-                choices = [*choices[:at], choices[at] + 1]
-                break
-        else:
-            return count
+        nonlocal warm
+        if places.grown or not warm:
+            warm = True
+            raise Again
+        return scheduler.steps
+
+    while True:
+        places.grown = False
+        try:
+            return explore(run, threads, reduced=reduced, preemptions=preemptions)
+        except Again:
+            pass
+
+
+class Again(BaseException):
+    """A place has turned out to need points."""
 
 
 class Lock:
-    """In place of a lock; `reentrant` of an RLock."""
+    """In place of an RLock, the breaker's."""
 
-    def __init__(self, scheduler: Scheduler, name: str, *, reentrant: bool) -> None:
+    def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._name = name
-        self._reentrant = reentrant
         self._owner: int | None = None
         self._depth = 0
 
@@ -176,60 +255,72 @@ class Lock:
 
     _is_owned = held  # as an RLock's
 
-    def acquire(self, blocking: bool = True) -> bool:
-        if self._reentrant and self.held():
-            self._depth += 1
-            return True
-        if not blocking:
-            self._scheduler.point(f"tries {self._name}")
-            if not self.free:
-                return False
-        else:
-            self._scheduler.point(f"takes {self._name}", lambda: self.free)
-        self._owner, self._depth = threading.get_ident(), 1
-        return True
+    def _take(self, depth: int) -> None:
+        self._owner, self._depth = threading.get_ident(), depth
+        self._scheduler.took_lock()
 
-    def release(self) -> None:
-        assert self.held()
-        self._depth -= 1
-        if not self._depth:
-            self._owner = None
-            self._scheduler.point(f"has left {self._name}")
+    def _leave(self) -> None:
+        self._scheduler.left_lock()
+        self._owner, self._depth = None, 0
 
     def __enter__(self) -> None:
-        self.acquire()
+        if self.held():
+            self._depth += 1
+            return
+        self._scheduler.point("takes the lock", lambda: self.free)
+        self._take(1)
 
     def __exit__(self, *_: object) -> None:
-        self.release()
+        assert self.held()
+        if self._depth > 1:
+            self._depth -= 1
+        else:
+            self._leave()
 
     def wait(self, ready: Callable[[], bool]) -> None:
         """Lets go of the lock until it is free and `ready`."""
         assert self.held()
-        depth, self._depth, self._owner = self._depth, 0, None
-        self._scheduler.point(f"waits at {self._name}", lambda: self.free and ready())
-        self._owner, self._depth = threading.get_ident(), depth
+        depth = self._depth
+        self._leave()
+        self._scheduler.point("waits at the lock", lambda: self.free and ready())
+        self._take(depth)
 
 
 class Condition:
-    """In place of a Condition. There is no time: a wait that nobody ends is a lost wakeup."""
+    """In place of a Condition. A wait for less than `SHORT` is over at any moment; `slept` is told
+    of it.
+    """
 
-    def __init__(self, lock: Lock) -> None:
+    def __init__(
+        self, scheduler: Scheduler, lock: Lock, slept: Callable[[float], None] = lambda _: None
+    ) -> None:
+        self._scheduler = scheduler
+        self._slept = slept
         self._lock = lock
         self._notified = 0
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        self._lock.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._lock.__exit__()
 
     def notify_all(self) -> None:
+        assert self._lock.held()
         self._notified += 1
+        with self._scheduler.adding():
+            self._scheduler.sharing.note("the condition", "", write=True)
 
     def wait_for(self, predicate: Callable[[], bool], timeout: float | None = None) -> bool:
+        if timeout is not None and timeout < SHORT:
+            self._lock.wait(lambda: True)
+            self._slept(timeout)
+            return predicate()
         while not predicate():
+            self._scheduler.sharing.note("the condition", "")
             before = self._notified
             self._lock.wait(lambda before=before: self._notified != before)  # type: ignore[misc]
+            self._scheduler.sharing.note("the condition", "")
         return True
 
 
@@ -239,10 +330,14 @@ class Event:
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
         self._set = False
+        self._name = scheduler.sharing.label(self)
 
     def set(self) -> None:
+        self._scheduler.sharing.note(self._name, "", write=True)
         self._set = True
 
     def wait(self, timeout: float | None = None) -> bool:
         self._scheduler.point("waits for an event", lambda: self._set)
+        with self._scheduler.at_once():
+            self._scheduler.sharing.note(self._name, "")
         return True

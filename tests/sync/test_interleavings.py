@@ -1,286 +1,138 @@
-"""One lock protocol for append, gate and transition: all interleavings of two operations.
+"""One lock protocol for append, gate and transition: all interleavings of two or three operations.
 
-The library's own connection, recovery and replay, over a model of the server: see `interleaving`
-for where they may be stopped.
+The library's own connection, recovery and replay, over a model of the server. What a test's
+`run` names are the threads; a thread may be stopped before it takes the lock, before I/O, before an
+observer is told, and before each access, under the lock or not, to anything that another thread may
+change at that moment. *All* schedules of these are tried, without a bound on preemptions: `sharing`
+says which accesses those are and how they are found, `exploring` why one schedule stands for all
+those that nobody can tell apart from it, and `test_exploring` holds both against a search that
+leaves nothing out.
+
+In each of them no acknowledged write is lost, applied twice or out of its order, none that was sent
+before an outage lands after the fence, no gate opens before entries, nobody holds the lock at I/O
+or before an observer, nobody waits for ever, each receipt is settled once, somebody recovers, and
+events are told in order.
+
+Not in here: time that runs out (who waits, waits until he is told; a pause between two attempts may
+end at any moment), what a socket does by itself, and telling, except where the name of a test says
+so. What takes minutes is part of `make full`.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections import deque
 from collections.abc import Callable
 from functools import partial
-from types import CodeType, SimpleNamespace
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError
 
 import resilient_redis.base
-import resilient_redis.sync.breaker
-import resilient_redis.sync.socket
-from resilient_redis import OutcomeUnknown, RedisCircuitBreaker, ResilientConnection
-from resilient_redis.base import BreakerBase
-from resilient_redis.core.breaker import Cause
-from resilient_redis.core.exchange import Exchange, Replies
-from resilient_redis.events import Event as BreakerEvent
-from resilient_redis.events import StateChanged
-from resilient_redis.flow.link import LinkBase
-from resilient_redis.flow.receiver import GuardedReceiver
-from resilient_redis.flow.recovery import recover
-from resilient_redis.flow.steps import Steps
-from resilient_redis.receipt import Queued
-from resilient_redis.sync import connection as sync_connection
-from resilient_redis.sync import driving
+from resilient_redis import OutcomeUnknown
 from resilient_redis.sync.breaker import SyncQueued
-from resilient_redis.sync.driving import run
-from tests.sync.interleaving import Condition, Event, Lock, Scheduler, Stuck, all_schedules
-from tests.unit.model_server import ModelServer
+from tests.sync.interleaving import Stuck
+from tests.sync.world import World, play
 
-# `make full` runs all schedules with two.
-PREEMPTIONS = int(os.environ.get("PREEMPTIONS", "1"))
-# What runs without the lock, or decides what such code sees.
-TRACED: frozenset[CodeType] = frozenset(
-    function.__code__
-    for function in (
-        sync_connection.GuardedConnection._submit,
-        GuardedReceiver._arrived,
-        driving.Lock.tell,
-        driving.Lock._next,
-        Queued.on_settled,
-        Queued.settle,
-        SyncQueued.outcome,
-        BreakerBase._moved,
-        BreakerBase.open_gate,
-    )
-)
+FULL = bool(os.environ.get("ALL_WORLDS"))
+in_full = pytest.mark.skipif(not FULL, reason="takes minutes: `make full` has it")
+
+Writer = Callable[[], Any]
 
 
-class Server(ModelServer):
-    def execute(self, client: Any, args: tuple[bytes, ...]) -> Any:
-        return b"PONG" if args[0] == b"PING" else super().execute(client, args)
+def writer(push: Callable[[bytes], Any], certain: list[bytes], *values: bytes) -> Writer:
+    """Pushes `values`; those of which it knows that they are or will be there go to `certain`."""
+
+    def writes() -> None:
+        for value in values:
+            try:
+                push(value)
+                certain.append(value)
+            except OutcomeUnknown:
+                pass
+
+    return writes
 
 
-class Wire:
-    """A socket to the model: what is sent is done at once, unless it was cut off before."""
-
-    family = None
-
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self._client = world.server.connect()
-        self._outage = world.breaker.outages
-        self.cut = False
-        self.replies: deque[Any] = deque()
-
-    def send(self, data: bytes) -> int:
-        self._world.io("sends")
-        if self.cut:
-            raise BrokenPipeError("it was cut off")
-        assert self._outage >= self._world.fenced, "a socket of before the fence is used"
-        self.replies += self._world.server.feed(self._client, data)
-        return len(data)
-
-    def settimeout(self, _: float | None) -> None:
-        pass
-
-    def shutdown(self, _: int) -> None:
-        self.cut = True
-
-    def close(self) -> None:
-        self.cut = True
-
-
-class Connection(ResilientConnection):
-    """Over a `Wire`; of a command's way only the parser is left out."""
-
-    world: World
-
-    def _connect_stock(self) -> None:
-        self.world.io("connects")
-        self._sock = Wire(self.world)
-        self._introduced = True
-
-    def rpush(self, value: bytes) -> Any:
-        """As a client's: the reply, or a receipt."""
-        self.connect()
-        self.send_command("RPUSH", "l", value)
-        while self._slots is None:
-            self.world.io("reads")
-            wire = self._sock
-            if wire is None or wire.cut:
-                run(self.breaker.lock, self._lost(ConnectionError("it was cut off")))
-                continue
-            reply = wire.replies.popleft()
-            self._arrived(reply)
-            return reply
-        return self.read_response()
-
-
-def close(breaker: RedisCircuitBreaker) -> None:
-    permit = breaker.take_permit()
-    assert permit is not None
-    breaker.give_back(permit, True)
-
-
-def _rpush(connection: Connection, value: bytes) -> None:
-    connection.rpush(value)
-
-
-class FakeLink(LinkBase):
-    """The recovery's, over the model."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(None, 1.0)
-        self._world = world
-        self._client = world.server.connect()
-        self._found: Replies = []
-
-    def _connect(self) -> None:
-        raise NotImplementedError
-
-    _connect_bare = _connect
-
-    def exchange(self, ask: Exchange) -> Replies:
-        self._world.io("exchanges")
-        if b"EXEC" in ask.send:
-            self._world.fenced = self._world.breaker.outages
-        self._found += self._world.server.feed(self._client, ask.send)
-        replies, self._found = self._found[: ask.receive], self._found[ask.receive :]
-        return replies
-
-    def abort(self) -> None:
-        pass
-
-
-class World:
-    """A breaker whose locks are the scheduler's, and a server that is always there."""
-
-    def __init__(self, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.scheduler = scheduler
-        self.server = Server()
-        self.now = 0.0
-        self.told: list[BreakerEvent] = []
-        breaker = self.breaker = RedisCircuitBreaker(recovery_timeout=0.1)
-        lock = breaker.lock
-        self.lock = Lock(scheduler, "the lock", reentrant=True)
-        replaced: Any = lock
-        replaced._made = (self.lock, Condition(self.lock))
-        breaker.clock = lambda: self.now
-        breaker.rights_asked = breaker.rights_known = True
-        change: Any = breaker
-        scheduler.invariant = self.nothing_passes
-        self.fenced = 0  # the last outage whose fence is up
-        change.start_recovery = lambda: None  # `recover` is an operation of its own here
-        change.opening_link = self.opening_link
-        change.later = lambda *_: pytest.fail("the recovery has failed")
-        change.sleeping = change.resting = lambda seconds: partial(self.sleep, seconds)
-        breaker.add_observer(self.observe)
-        self.connection()  # so that the recovery knows where to go
-        threads = SimpleNamespace(
-            Event=lambda: Event(scheduler), current_thread=threading.current_thread
-        )
-        monkeypatch.setattr(resilient_redis.sync.breaker, "threading", threads)
-        monkeypatch.setattr(resilient_redis.sync.socket, "set_timeout", lambda *_: None)
-        monkeypatch.setattr(
-            resilient_redis.sync.socket, "cut_off", lambda wire, **_: wire.shutdown(0)
-        )
-
-    def nothing_passes(self) -> None:
-        breaker = self.breaker
-        if self.lock.free:
-            assert not (breaker.gate_open and breaker.pending), "the gate is open, and writes wait"
-            assert not (breaker.live and not breaker.closed)
-
-    def io(self, what: str) -> None:
-        """Something that waits, or an observer: nobody may hold the lock for it."""
-        assert not self.lock.held(), f"the lock is held by who {what}"
-        self.scheduler.point(what)
-
-    def observe(self, event: BreakerEvent) -> None:
-        self.io("is told")
-        self.told.append(event)
-
-    def sleep(self, seconds: float) -> None:
-        self.io("sleeps")
-        self.now += seconds
-
-    def opening_link(self) -> Steps[FakeLink]:
-        yield partial(self.io, "connects")
-        return FakeLink(self)
-
-    def connection(self) -> Connection:
-        made = type("Connected", (Connection,), {"world": self})(breaker=self.breaker, port=1)
-        assert isinstance(made, Connection)
-        return made
-
-    def trip(self) -> None:
-        self.breaker.exclusively(partial(self.breaker.trip, Cause.HANG, "TimeoutError"))
-
-    def recover(self) -> None:
-        run(self.breaker.lock, recover(self.breaker))
-
-    @property
-    def there(self) -> list[bytes]:
-        return list(self.server.data.get((0, b"l"), []))
-
-    def judge(self, *mine: list[bytes]) -> None:
-        """Each thread's own, acknowledged, once and in order; the breaker is as before."""
-        untold: Any = self.breaker.lock
-        assert not untold._events, "an event is told to nobody"
-        if self.breaker.busy:
-            self.recover()
-        assert self.breaker.live, self.breaker.snapshot()
-        there = self.there
-        assert len(there) == len(set(there)), f"twice: {there}"
-        for values in mine:
-            assert [value for value in there if value in values] == values, f"{values}: {there}"
-        eras = [event.era for event in self.told if isinstance(event, StateChanged)]
-        assert eras == list(range(1, self.breaker.era + 1)), "told out of order, or not"
-
-
-Play = Callable[[World], None]
-
-
-def play(once: Play, monkeypatch: pytest.MonkeyPatch, more: int = 0, at_least: int = 50) -> None:
-    def with_world(scheduler: Scheduler) -> None:
-        with monkeypatch.context() as patched:
-            once(World(scheduler, patched))
-
-    count = all_schedules(with_world, PREEMPTIONS + more, TRACED)
-    print(f"{count} schedules")
-    assert count >= at_least
-
-
-def test_a_healthy_send_and_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sent as the breaker opens is seen by who opens it: nothing of it lands late."""
+@pytest.mark.parametrize("values", [(b"a1",), (b"a1", b"a2")], ids=["one write", "two writes"])
+def test_a_healthy_write_and_the_trip(
+    monkeypatch: pytest.MonkeyPatch, values: tuple[bytes, ...]
+) -> None:
+    """It is seen by who opens, or it sees that it is open."""
 
     def once(world: World) -> None:
-        one, other = world.connection(), world.connection()
+        one = world.connection()
+        one.connect()
+        certain: list[bytes] = []
+        world.scheduler.run(("writes", writer(one.rpush, certain, *values)), ("trips", world.trip))
+        world.judge(certain)
+
+    assert play(once, monkeypatch) >= 20
+
+
+def test_a_healthy_write_and_the_fence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on the wire as the breaker opens lands before the first replayed write, or never."""
+
+    def once(world: World) -> None:
+        one = world.connection()
         one.connect()
         certain: list[bytes] = []
 
-        def sends() -> None:
-            for value in (b"a1", b"a2"):
-                try:
-                    one.rpush(value)
-                    certain.append(value)
-                except OutcomeUnknown:
-                    pass
-
         def opens() -> None:
             world.trip()
-            other.rpush(b"b1")
-            at_the_time = world.breaker.closed
-            world.recover()
-            assert not at_the_time
-            other.rpush(b"b2")
+            world.fence()
 
-        world.scheduler.run(("sends", sends), ("opens", opens))
-        world.judge(certain, [b"b1", b"b2"])
+        world.scheduler.run(("writes", writer(one.rpush, certain, b"a1")), ("opens", opens))
+        world.judge(certain)
 
-    play(once, monkeypatch)
+    assert play(once, monkeypatch) >= 20
+
+
+@in_full
+def test_a_healthy_write_and_the_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is on the wire as the breaker opens lands before the first replayed write, or never."""
+
+    def once(world: World) -> None:
+        one = world.connection()
+        one.connect()
+        certain: list[bytes] = []
+
+        world.scheduler.run(
+            ("writes", writer(one.rpush, certain, b"a1")),
+            ("trips", partial(world.trip, b"b1")),
+            ("recovers", world.recovers),
+        )
+        world.judge(certain, [b"b1"])
+
+    assert play(once, monkeypatch, 3) >= 200
+
+
+def test_a_failure_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply after a failure makes the breaker count anew, under the lock; another trips it."""
+
+    def once(world: World) -> None:
+        one = world.connection()
+        one.connect()
+        world.fail()
+        certain: list[bytes] = []
+        world.scheduler.run(("writes", writer(one.rpush, certain, b"a1")), ("trips", world.trip))
+        world.judge(certain)
+
+    assert play(once, monkeypatch) >= 20
+
+
+def test_a_write_and_the_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is queued, waits for its entry, or goes to the server behind those."""
+
+    def once(world: World) -> None:
+        world.trip(b"a1")
+        certain: list[bytes] = []
+        push = world.connection().rpush
+        world.scheduler.run(
+            ("writes", writer(push, certain, b"a2", b"a3")), ("recovers", world.recovers)
+        )
+        world.judge([b"a1", *certain])
+
+    assert play(once, monkeypatch) >= 50
 
 
 def test_an_append_and_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,39 +143,124 @@ def test_an_append_and_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resilient_redis.base, "TAIL", -1)
 
     def once(world: World) -> None:
-        first = world.connection()
-        world.trip()
-        first.rpush(b"a1")
-        world.breaker.exclusively(partial(close, world.breaker))  # and not drained
-        other = world.connection()
+        world.trip(b"a1")
+        world.close_undrained()
+        first, other = world.connection(), world.connection()
         replies: list[Any] = []
 
         def writes() -> None:
             replies.append(first.rpush(b"a2"))
             replies.append(other.rpush(b"a3"))
 
-        world.scheduler.run(("writes", writes), ("drains", world.recover))
+        world.scheduler.run(("writes", writes), ("drains", world.recovers))
         assert replies == [2, 3]
         world.judge([b"a1", b"a2", b"a3"])
 
-    play(once, monkeypatch)
+    assert play(once, monkeypatch) >= 50
 
 
-def test_two_appends_and_the_gate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_writes_and_the_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     def once(world: World) -> None:
-        one, other = world.connection(), world.connection()
-        world.trip()
-        one.rpush(b"a1")
-
-        def writes(connection: Connection, value: bytes) -> Callable[[], None]:
-            return partial(_rpush, connection, value)
-
-        world.scheduler.run(
-            ("one", writes(one, b"a2")), ("other", writes(other, b"b1")), ("drains", world.recover)
-        )
+        world.trip(b"a1")
+        certain: list[bytes] = []
+        works = [
+            (name, writer(world.connection().rpush, certain, value))
+            for name, value in (("one", b"a2"), ("other", b"b1"))
+        ]
+        world.scheduler.run(*works, ("recovers", world.recovers))
+        assert sorted(certain) == [b"a2", b"b1"]
         world.judge([b"a1", b"a2"], [b"b1"])
 
-    play(once, monkeypatch, more=-1, at_least=5)
+    assert play(once, monkeypatch, 3) >= 200
+
+
+def test_a_recovery_that_ends_and_a_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on, or another is begun."""
+
+    def once(world: World) -> None:
+        world.trip(b"a1")
+        world.scheduler.run(("recovers", world.recovers), ("trips", partial(world.trip, b"a2")))
+        world.judge([b"a1", b"a2"])
+
+    assert play(once, monkeypatch) >= 10
+
+
+@pytest.mark.parametrize(
+    "again, after",
+    [
+        pytest.param(again, after, marks=[] if (again, after) == ("trip", 6) else in_full)
+        for again in ("trip", "force_open")
+        for after in range(1, 8)  # a drain of one entry asks so often
+    ],
+)
+def test_a_write_a_drain_and_a_transition(
+    monkeypatch: pytest.MonkeyPatch, again: str, after: int
+) -> None:
+    """It opens again in the midst of a drain, for whose end somebody waits: as the recovery waits
+    for that many answers, in its own thread. Both do all of it under the lock, so another thread
+    could not do it in any other order.
+    """
+
+    def once(world: World) -> None:
+        world.trip(b"a1")
+        world.close_undrained()
+        one = world.connection()
+        one.connect()
+        certain: list[bytes] = []
+
+        def opens() -> None:
+            if again == "trip":
+                world.trip()
+            else:
+                world.breaker.force_open()
+                world.breaker.reset()
+
+        world.then[after] = opens
+        world.scheduler.run(
+            ("writes", writer(one.rpush, certain, b"a2")), ("recovers", world.recovers)
+        )
+        assert world.exchanges >= after, "it has not opened"
+        world.judge([b"a1", *certain])
+
+    assert play(once, monkeypatch) >= 50
+
+
+@in_full
+def test_a_write_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`close` has waited for all that was acknowledged before, or tells how much is left."""
+
+    def once(world: World) -> None:
+        world.trip(b"a1")
+        left: list[int] = []
+        certain: list[bytes] = []
+
+        def closes() -> None:
+            left.append(world.breaker.close(10.0))
+            if not left[0]:
+                assert b"a1" in world.there
+
+        world.scheduler.run(
+            ("writes", writer(world.connection().rpush, certain, b"a2")),
+            ("closes", closes),
+            ("recovers", world.recovers),
+        )
+        assert left[0] in (0, 1, 2)
+        world.judge([b"a1", *certain])
+
+    assert play(once, monkeypatch, 3) >= 200
+
+
+def test_a_client_and_the_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a breaker's client, which answers without a connection while it is open."""
+
+    def once(world: World) -> None:
+        push = world.client()
+        world.trip(b"a1")
+        certain: list[bytes] = []
+        world.scheduler.run(("writes", writer(push, certain, b"a2")), ("recovers", world.recovers))
+        world.judge([b"a1", *certain])
+
+    assert play(once, monkeypatch) >= 20
 
 
 def test_a_receipt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,16 +270,18 @@ def test_a_receipt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(receipt, SyncQueued)
         told: list[Any] = []
         world.scheduler.run(
-            ("waits", lambda: told.append(receipt.outcome())), ("drains", world.recover)
+            ("waits", lambda: told.append(receipt.outcome())), ("recovers", world.recovers)
         )
         assert told == [1]
         world.judge([b"a1"])
 
-    play(once, monkeypatch)
+    assert play(once, monkeypatch) >= 5
 
 
-def test_transitions_and_observers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In order, by one at a time, and nobody holds the lock; a snapshot is of one moment."""
+def test_telling_of_a_drill_and_a_trip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Observers hear in order, of one at a time, and nobody holds the lock; a snapshot is of one
+    moment.
+    """
 
     def once(world: World) -> None:
         breaker = world.breaker
@@ -359,7 +298,46 @@ def test_transitions_and_observers(monkeypatch: pytest.MonkeyPatch) -> None:
         world.scheduler.run(("drills", drills), ("trips", trips))
         world.judge()
 
-    play(once, monkeypatch, more=1)
+    assert play(once, monkeypatch, telling=True) >= 100
+
+
+def test_telling_as_another_has_just_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between a teller's last look and his way out another may have begun."""
+
+    def once(world: World) -> None:
+        world.trip()
+
+        def resets() -> None:
+            world.breaker.reset()
+            world.breaker.reset()
+
+        world.scheduler.run(("resets", resets), ("trips", world.trip))
+        world.judge()
+
+    assert play(once, monkeypatch, telling=True) >= 50
+
+
+def test_telling_by_three(monkeypatch: pytest.MonkeyPatch) -> None:
+    def once(world: World) -> None:
+        breaker = world.breaker
+        world.scheduler.run(
+            ("opens", breaker.force_open), ("resets", breaker.reset), ("trips", world.trip)
+        )
+        breaker.reset()
+        world.judge()
+
+    assert play(once, monkeypatch, 3, telling=True) >= 100
+
+
+def test_telling_of_a_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps' own driver tells, too."""
+
+    def once(world: World) -> None:
+        world.trip()
+        world.scheduler.run(("recovers", world.recovers), ("resets", world.breaker.reset))
+        world.judge()
+
+    assert play(once, monkeypatch, telling=True) >= 50
 
 
 def test_a_lost_wakeup_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,4 +349,4 @@ def test_a_lost_wakeup_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         world.scheduler.run(("waits", receipt.outcome))
 
     with pytest.raises(Stuck, match="wait for ever"):
-        play(once, monkeypatch)
+        play(once, monkeypatch, 1)
