@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from typing import Any
 
 import pytest
+from redis._parsers import _HiredisParser, _RESP2Parser, _RESP3Parser
 from redis.exceptions import TimeoutError
 
 from resilient_redis import OutcomeUnknown, RedisCircuitBreaker
+from resilient_redis.seam.replies import HIREDIS
 from tests.support.servers import Rig
 from tests.sync.conftest import Make, until
 
@@ -171,3 +175,17 @@ def test_the_end_of_redis_pys_timeout_is_its_own_error(valkey_rig: Rig, make: Ma
     client = make(valkey_rig.port, RedisCircuitBreaker(deadline=5), socket_timeout=0.3)
     with pytest.raises(TimeoutError):
         client.blpop(["nothing"], timeout=0)  # as in redis-py: a longer block than the timeout
+
+
+@pytest.mark.parametrize(
+    "parser", [_RESP2Parser, _RESP3Parser, *((_HiredisParser,) if HIREDIS else ())]
+)
+def test_a_socket_that_fails_at_the_send(valkey_rig: Rig, make: Make, parser: Any) -> None:
+    """Nothing was handed over: the command is sent anew, whichever parser finds it out."""
+    client = make(valkey_rig.port, RedisCircuitBreaker(), parser_class=parser)
+    client.set("k", "v")
+    connection = client.connection_pool.get_connection()
+    connection._sock.shutdown(socket.SHUT_WR)
+    connection.send_command("GET", "k")
+    assert connection.read_response() == b"v"
+    client.connection_pool.release(connection)

@@ -166,6 +166,9 @@ def read_reply(connection: Any, disable_decoding: bool, push_request: bool) -> A
 
 
 def _read_parsed(connection: Any, parser: Any, disable_decoding: bool, push_request: bool) -> Any:
+    if getattr(parser, "_buffer", parser) is None:
+        # What redis-py's hiredis parser says; those in Python raise an AttributeError.
+        raise ConnectionError("Connection closed by server.")
     if connection.protocol in (3, "3"):
         return parser.read_response(disable_decoding=disable_decoding, push_request=push_request)
     return parser.read_response(disable_decoding=disable_decoding)
