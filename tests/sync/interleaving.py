@@ -7,6 +7,7 @@ when he is told to, and a wait that nobody ends is a lost wakeup.
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -209,6 +210,7 @@ def all_schedules(
     warm = False  # what is kept for all worlds is made in the first
 
     def run(explorer: Explorer) -> int:
+        gc.collect(0)  # what ends with the run before ends now, and not in the midst of this one
         scheduler = Scheduler(explorer, places)
         try:
             with telling(scheduler.sharing):
@@ -225,12 +227,16 @@ def all_schedules(
             raise Again
         return scheduler.steps
 
-    while True:
-        places.grown = False
-        try:
-            return explore(run, threads, reduced=reduced, preemptions=preemptions)
-        except Again:
-            pass
+    gc.disable()
+    try:
+        while True:
+            places.grown = False
+            try:
+                return explore(run, threads, reduced=reduced, preemptions=preemptions)
+            except Again:
+                pass
+    finally:
+        gc.enable()
 
 
 class Again(BaseException):
