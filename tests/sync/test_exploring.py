@@ -18,7 +18,7 @@ from tests.planted.plants import PLANTS, THREADS
 from tests.sync.interleaving import Condition, Lock, Scheduler, Stuck, all_schedules
 from tests.sync.sharing import looked_at
 
-PROGRAMS = 1000 if worlds.FULL else 80
+PROGRAMS = 400 if worlds.FULL else 80
 # Which have found mistakes: what needs a point is read twice under the lock.
 FOUND = (126,)
 # Schedules of one without the reduction; where there are more it is left out.
