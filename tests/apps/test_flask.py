@@ -73,3 +73,20 @@ def test_what_is_not_safe_to_send_twice(valkey_rig: Rig) -> None:
             assert there(user).count(user.unknown) <= 1
         assert any(user.unknown for user in users)
         print(f"{sum(bool(u.unknown) for u in users)} unknown, {max(u.longest for u in users):.2f}")
+
+
+@pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
+def test_a_worker_that_ends_says_what_it_leaves(valkey_rig: Rig, kind: str) -> None:
+    """Told to end while Redis is away: one line, with the number, of the worker that has them; and
+    none of the process that it was forked from.
+    """
+    needs("flask", "gunicorn", "gevent")
+    with gunicorn("flask_app:app", valkey_rig.url, "-k", kind, "--preload") as service:
+        valkey_rig.kill()
+        for number in range(2):
+            assert service.ask(f"/write?user=somebody&number={number}")[:2] == (200, "written")
+        service.end()
+        said = [line for line in service.log.splitlines() if "unapplied" in line]
+    assert [line.partition(": ")[2] for line in said] == [
+        "the process ends with 4 acknowledged writes unapplied"
+    ]

@@ -498,9 +498,9 @@ PLANTS = [
     Plant(
         "redis-py retries what is unknown",
         "redis-py's own retry does not run such a command 11 times.",
-        "asyncio/retry.py",
-        "                except ResilienceError:\n                    raise\n",
-        "",
+        "flow/retry.py",
+        "decided = isinstance(error, ResilienceError)",
+        "decided = False",
         (UNKNOWN + "test_it_runs_once_and_nobody_claims_to_know[valkey-INCRBY-cut]",),
     ),
     Plant(
