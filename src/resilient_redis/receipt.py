@@ -46,7 +46,9 @@ class Queued:
         raise value
 
     def on_settled(self, listener: Callable[[], None]) -> None:
-        """Calls `listener` when the entry is settled, at once if it already is."""
+        """For the guard: calls `listener` when the entry is settled, at once if it already is. It
+        may not wait: the breaker's lock is held.
+        """
         # In this order, because another thread may settle it meanwhile. Told twice does no harm.
         self._listeners.append(listener)
         if self._result is not None:
