@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import ctypes
+import sys
 import threading
+import traceback
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
@@ -36,7 +38,7 @@ class _Worker:
                 call()
                 del call  # what it has raised is not kept until the next one
         except Interrupted:
-            pass  # it came a moment late, and this thread is not used again
+            pass  # it came between two calls, and this thread is not used again
 
     def stop(self) -> None:
         self._calls.put(None)
@@ -61,10 +63,17 @@ class _Worker:
         try:
             succeeded, value = await asyncio.shield(done)
         except asyncio.CancelledError:
+            until = loop.time() + PATIENCE
+            # redis-py would leave a socket open that it is just making.
+            while "in _connect\n" in self._stack() and loop.time() < until:
+                await asyncio.wait({done}, timeout=0.001)
             self._interrupt()
             wake()
-            await asyncio.wait({done}, timeout=PATIENCE)
-            assert done.done(), "a call goes on, though its task was cancelled"
+            # It may have come before the call began, and ended the thread: see `_run`.
+            while not done.done() and self.thread.is_alive() and loop.time() < until:
+                await asyncio.wait({done}, timeout=0.01)
+            ended = done.done() or not self.thread.is_alive()
+            assert ended, f"a call goes on, though its task was cancelled:\n{self._stack()}"
             raise
         if succeeded:
             return value
@@ -72,6 +81,10 @@ class _Worker:
             raise value
         finally:
             del value  # no cycle of an error and its own frame
+
+    def _stack(self) -> str:
+        frame = sys._current_frames().get(self.thread.ident or 0)
+        return "" if frame is None else "".join(traceback.format_stack(frame))
 
     def _interrupt(self) -> None:
         """Nobody can cancel a thread: an exception is raised in it as soon as it runs Python."""
