@@ -27,6 +27,7 @@ needs_hiredis = pytest.mark.skipif(not HIREDIS, reason="other parsers have no pl
 
 
 def _caching(rig: Rig, make: Make, **options: Any) -> tuple[Any, RedisCircuitBreaker]:
+    rig.needs("7.4", "what redis-py's cache wants")
     breaker = RedisCircuitBreaker(failure_threshold=3, recovery_timeout=0.1, deadline=0.4)
     options = {"protocol": 3, "cache_config": CacheConfig(), "socket_timeout": 3, **options}
     return make(rig.port, breaker, **options), breaker

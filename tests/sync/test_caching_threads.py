@@ -115,6 +115,7 @@ def outage(rig: Rig, breaker: RedisCircuitBreaker, fault: int) -> None:
 def test_kills_and_freezes(redis_rig: Rig, make: Make) -> None:
     """No error, nothing stale, no neutral answer after it, and nobody waits for long."""
     breaker = RedisCircuitBreaker(failure_threshold=3, recovery_timeout=0.1, deadline=DEADLINE)
+    redis_rig.needs("7.4", "what redis-py's cache wants")
     client = make(redis_rig.port, breaker, protocol=3, cache_config=CacheConfig())
     truth = Truth()
     # What others write, whom nobody here knows of but the server.

@@ -124,3 +124,25 @@ def test_a_subscriber_hears_on(valkey_rig: Rig, make: Make) -> None:
     until(lambda: valkey_rig.admin.publish("a", "1") and pubsub.get_message(timeout=0.1))
     pubsub.close()
     sound(client, breaker)
+
+
+@pytest.mark.parametrize("interrupted", ["by a signal", "closed by himself"])
+def test_its_write_does_not_land_late(valkey_rig: Rig, make: Make, interrupted: str) -> None:
+    """What is on the wire then may not go over what is written after it: it is fenced off."""
+    breaker = RedisCircuitBreaker(deadline=5)
+    client = make(valkey_rig.port, breaker)
+    client.set("k", "first")
+    valkey_rig.freeze()
+    connection = client.connection_pool.get_connection()
+    connection.send_command("SET", "k", "late")
+    if interrupted == "by a signal":
+        with pytest.raises(TimeLimit), limited(0.1):
+            connection.read_response()
+    else:
+        connection.disconnect()
+    client.connection_pool.release(connection)
+    assert len(breaker.suspects) == 1
+    valkey_rig.thaw()
+    assert client.set("k", "last") is True
+    assert not breaker.suspects
+    assert client.get("k") == b"last"

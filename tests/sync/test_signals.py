@@ -32,6 +32,7 @@ def test_a_blocking_command(valkey_rig: Rig, make: Make) -> None:
     client = make(valkey_rig.port, breaker, max_connections=1)
     for number in range(3):
         _limited(0.2, lambda: client.blpop("nothing", 30))
+        until(lambda: not valkey_rig.admin.info("clients")["blocked_clients"])
         valkey_rig.admin.rpush("nothing", number)  # nobody may take it any more
         assert client.echo("mine") == b"mine"
         assert client.lpop("nothing") == str(number).encode()

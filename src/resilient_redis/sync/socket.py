@@ -191,6 +191,7 @@ class SyncSocket(CachedSocket):
         elif self._sent is not None and self._is_of_another():
             self._retire()  # who waits there is woken, and closes it
         elif self._view is None:
+            self._retire()
             super().disconnect()  # under the lock: its user opens it again only behind that
         else:
             return False  # the locks of a cache are not waited for here
