@@ -750,6 +750,14 @@ PLANTS = [
         (THREADS + "test_a_healthy_write_and_the_fence",),
     ),
     Plant(
+        "who closes his own connection leaves nothing to the fence",
+        "An unanswered write of a connection that is closed does not land late.",
+        "sync/socket.py",
+        "            self._retire()\n            super().disconnect()  # under",
+        "            super().disconnect()  # under",
+        ("tests/sync/test_interrupted.py::test_its_write_does_not_land_late[by a signal]",),
+    ),
+    Plant(
         "the gate opens in another step than the last look at the journal",
         "No gate opens before entries.",
         "flow/recovery.py",
