@@ -25,6 +25,7 @@ from resilient_redis.core.catalog import shape_of
 from resilient_redis.core.command import Command
 from resilient_redis.events import Event as BreakerEvent
 from resilient_redis.events import StateChanged
+from resilient_redis.flow import processes
 from resilient_redis.flow.link import LinkBase
 from resilient_redis.flow.steps import Steps, Wait
 from resilient_redis.sync.breaker import SyncQueued
@@ -66,11 +67,6 @@ class Breaker(RedisCircuitBreaker):
 
     def beside(self, steps: Steps[None], name: str) -> Running:
         return self.world.spawn(steps)
-
-    def _make_receipt(self, seq: int, command: str) -> Receipt:
-        receipt = Receipt(seq, command)
-        self.world.receipts.append(receipt)
-        return receipt
 
     def opening_link(self) -> Steps[LinkBase]:
         yield partial(self.world.wait, "connects")
@@ -136,6 +132,8 @@ class World:
         replaceable: Any = breaker
         replaceable.connections = Connections(self)
         replaceable.clock = self.clock
+        replaceable.outbox._make_receipt = self.receipt
+        processes._breakers.discard(breaker)  # its locks are none: no fork may wait for them
         breaker.rights_asked = breaker.rights_known = True
         scheduler.invariant = self.nothing_passes
         read = [(breaker, "gate_open"), (breaker, "live"), (breaker._core, "state")]
@@ -164,6 +162,11 @@ class World:
         monkeypatch.setattr(
             resilient_redis.sync.socket, "cut_off", lambda wire, **_: wire.shutdown(0)
         )
+
+    def receipt(self, seq: int, command: str) -> Receipt:
+        made = Receipt(seq, command)
+        self.receipts.append(made)
+        return made
 
     def clock(self) -> float:
         """Everybody has his own time: only his own sleep takes any."""

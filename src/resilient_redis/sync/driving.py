@@ -48,7 +48,7 @@ class Lock:
     What happens under it is told when it is free again, in order, by whoever comes to it.
 
     `held` is the interpreter's own lock, not one in Python around it: an exception that a signal's
-    handler raises comes before `with held:` or inside it, and never between the two.
+    handler raises comes before `with held:` or inside it, and never between the two (Python 3.11).
     """
 
     def __init__(self, tell: Callable[[Event], None]) -> None:
