@@ -24,7 +24,7 @@ from resilient_redis import (
     ReplyUnknown,
     ResilienceError,
 )
-from tests.contract.helpers import recovered
+from tests.contract.helpers import recovered, until
 from tests.support.flavours import (
     ConnectionPool,
     Queued,
@@ -113,7 +113,7 @@ async def test_a_refusal_says_what_why_and_when() -> None:
     error = raised.value
     assert error.command == "INCRBY"
     assert "counter" in error.reason
-    await asyncio.sleep(0)  # the recovery, which has just begun, makes its plan
+    await until(lambda: breaker.retry_after() is not None)  # the recovery, which has just begun
     with pytest.raises(CommandRefused) as raised:
         await client.incr("n")
     assert raised.value.retry_after is not None
