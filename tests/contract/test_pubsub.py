@@ -144,7 +144,8 @@ async def test_a_reader_and_one_who_subscribes_do_not_mix_up_replies(rig: Rig) -
     events = events_of(breaker)
     async with from_url(rig.port, breaker) as client:
         pubsub = client.pubsub()
-        await pubsub.subscribe("c0")
+        # One stays: redis-py's `listen` ends where the last is gone and the next not yet noted.
+        await pubsub.subscribe("c0", "always")
         async with listening(pubsub) as heard:
             for n in range(1, 11):
                 rig.admin.client_kill_filter(_type="pubsub", skipme=True)
