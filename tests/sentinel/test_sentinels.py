@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Iterator
 
 import pytest
 from redis.asyncio import Redis
@@ -14,7 +12,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 from resilient_redis.asyncio import ResilientSentinelManagedConnection
 from tests.contract.recovery_helpers import until
 from tests.sentinel.helpers import Service, quick
-from tests.support.sentinels import SERVICE, close, unused_port
+from tests.support.sentinels import SERVICE, close
 from tests.support.servers import Rig
 
 pytestmark = pytest.mark.server
@@ -38,16 +36,6 @@ class OneByOne(Sentinel):
 
     async def discover_slaves(self, service_name: str) -> list[tuple[str, int]]:
         return [await self.discover_master(service_name)]
-
-
-@pytest.fixture(params=["refuses", "hangs"])
-def away(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The port of a sentinel that is not there, or that nothing comes from."""
-    if request.param == "refuses":
-        yield unused_port()
-        return
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        yield deaf.getsockname()[1]
 
 
 @pytest.mark.parametrize("role", ["master", "replicas"])

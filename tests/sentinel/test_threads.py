@@ -5,7 +5,6 @@ and that it holds for `redis.Redis` at all.
 from __future__ import annotations
 
 import gc
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +28,7 @@ from resilient_redis import (
     ResilientSentinelManagedConnection,
 )
 from resilient_redis.flow.sentinels import Question
-from tests.support.sentinels import SERVICE, SyncScriptedSentinel, unused_port
+from tests.support.sentinels import SERVICE, SyncScriptedSentinel
 from tests.support.servers import Rig
 
 pytestmark = pytest.mark.server
@@ -315,16 +314,6 @@ class OneByOne(Sentinel):
 
     def discover_slaves(self, service_name: str) -> list[tuple[str, int]]:
         return [self.discover_master(service_name)]
-
-
-@pytest.fixture(params=["refuses", "hangs"])
-def away(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The port of a sentinel that is not there, or that nothing comes from."""
-    if request.param == "refuses":
-        yield unused_port()
-        return
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        yield deaf.getsockname()[1]
 
 
 @pytest.fixture
