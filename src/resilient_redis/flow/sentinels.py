@@ -9,6 +9,7 @@ is comes first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,19 +92,27 @@ def ask(
     earlier = place.unanswered
     if earlier is not None:
         yield earlier.waiting(patience)
+    current: Question | None = None
+
+    def answered() -> bool:
+        return current is not None and current.over()
+
     with ExitStack() as asked:
-        current: Question | None = None
+
+        def asking(seconds: float) -> Steps[Question]:
+            question = asked.enter_context(Question(breaker, sentinels, put))
+            yield question.waiting(seconds)
+            if not question.over():
+                place.unanswered = question
+            return question
+
         if earlier is None or earlier.over():
-            current = Question(breaker, sentinels, put)
-            yield asked.enter_context(current).waiting(patience)
-            if not current.over():
-                place.unanswered = current
-        answered = current is not None and current.over()
-        if not answered and (yield from _comes_first(breaker, sentinels, place, until, current)):
-            current = Question(breaker, sentinels, put)
-            yield asked.enter_context(current).waiting(until - breaker.clock())
-            if not current.over():
-                place.unanswered = current
+            current = yield from asking(patience)
+        there = not answered() and (
+            yield from _comes_first(breaker, sentinels, place, until, answered)
+        )
+        if there:
+            current = yield from asking(until - breaker.clock())
         if current is None or not current.over():
             raise ConnectionError("no sentinel answers")
         address: Address = current.answer()
@@ -111,10 +120,14 @@ def ask(
 
 
 def _comes_first(
-    breaker: Any, sentinels: list[Any], place: Place, until: float, current: Question | None
+    breaker: Any,
+    sentinels: list[Any],
+    place: Place,
+    until: float,
+    answered: Callable[[], bool],
 ) -> Steps[bool]:
     """Moves the sentinel that answers a PING first to the front. False where none does until then,
-    or before `current` is over.
+    or before the question is `answered`.
     """
     pings = place.pings
     for each in list(sentinels):
@@ -124,12 +137,12 @@ def _comes_first(
     left = set(pinged)
 
     def news() -> bool:
-        return (current is not None and current.over()) or any(ping.over() for ping in left)
+        return answered() or any(ping.over() for ping in left)
 
     with ExitStack() as asked:
         for ping in pinged:
             asked.enter_context(ping)
-        while left and not (current is not None and current.over()):
+        while left and not answered():
             yield partial(breaker.wait_until, news, until - breaker.clock())
             done = {ping for ping in left if ping.over()}
             left -= done
