@@ -34,7 +34,7 @@ from redis.exceptions import ConnectionError, TimeoutError
 
 from ..errors import CommandRefused, OutcomeUnknown
 from ..events import Event, SubscriptionGap
-from ..flow.processes import breakers
+from ..flow.processes import breakers, one_at_a_time
 from ..policy import READS, TAKES, WRITES, Policy, Rule
 from ..seam.pools import endpoint_of
 from ..sync.breaker import RedisCircuitBreaker
@@ -58,9 +58,6 @@ POLICY = Policy(
 )
 
 
-_making = threading.Lock()
-
-
 class _Guard:
     """The breaker of an endpoint, one for tasks and results: what a task needs is there before it.
     And how often messages may have been missed over it.
@@ -80,7 +77,7 @@ class _Guard:
     def put_into(cls, pool_kwargs: dict[str, Any]) -> _Guard:
         """Guards the connections that a pool with `pool_kwargs` makes."""
         endpoint = endpoint_of(pool_kwargs)
-        with _making:
+        with one_at_a_time():
             guard = cls._all.get(endpoint)
             if guard is None:
                 guard = cls._all[endpoint] = cls(f"Celery's {endpoint[0]}")
