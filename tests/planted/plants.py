@@ -753,8 +753,8 @@ PLANTS = [
         "who closes his own connection leaves nothing to the fence",
         "An unanswered write of a connection that is closed does not land late.",
         "sync/socket.py",
-        "            self._retire()\n            super().disconnect()  # under",
-        "            super().disconnect()  # under",
+        "            self._close()  # under the lock",
+        "            super().disconnect()  # under the lock",
         ("tests/sync/test_interrupted.py::test_its_write_does_not_land_late[by a signal]",),
     ),
     Plant(

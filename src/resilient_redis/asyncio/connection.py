@@ -216,7 +216,7 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
             # `read_response` finds the socket closed and decides.
             self.breaker.note_error(error)
             await self.disconnect(nowait=True)
-        except BaseException:
+        except BaseException:  # a cancellation: half of it may be on the wire
             await self.disconnect(nowait=True)
             self._forget()
             raise
@@ -277,7 +277,7 @@ class GuardedConnection(GuardedReceiver, AbstractConnection):
                     raise
             except OUTAGE as error:
                 await run(self._lost(error))
-            except BaseException:
+            except BaseException:  # a cancellation: nobody reads the reply
                 self._abandoned()
                 raise
             else:

@@ -126,7 +126,7 @@ class GuardedConnection(SyncSocket):
                 if not timed_out or not self._goes_on_waiting():
                     lost = ConnectionError("it was cut off") if self._loss and timed_out else error
                     run(self.breaker.lock, self._lost(lost))
-            except BaseException:
+            except BaseException:  # of a signal's handler, say: nobody reads the reply
                 self.disconnect()
                 self._abandoned()
                 raise

@@ -191,8 +191,7 @@ class SyncSocket(CachedSocket):
         elif self._sent is not None and self._is_of_another():
             self._retire()  # who waits there is woken, and closes it
         elif self._view is None:
-            self._retire()
-            super().disconnect()  # under the lock: its user opens it again only behind that
+            self._close()  # under the lock: its user opens it again only behind that
         else:
             return False  # the locks of a cache are not waited for here
         return True
@@ -244,7 +243,7 @@ class SyncSocket(CachedSocket):
             self._broken_off = not is_tls(sock)
             self._close()
             self._broken_off = False
-        except BaseException:
+        except BaseException:  # of a signal's handler, say: half of it may be on the wire
             self.disconnect()
             self._forget()
             raise
