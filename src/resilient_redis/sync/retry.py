@@ -42,7 +42,7 @@ class GuardedRetry(GuardedRetryBase, Retry):
                         time.sleep(pause)
                 else:
                     if connection is not None and connection.receipts:
-                        return connection.with_receipts(result)  # type: ignore[no-any-return]
+                        result = connection.with_receipts(result)
                     return result
         finally:
             if connection is not None:
